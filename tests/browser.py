@@ -1,0 +1,153 @@
+"""A real JupyterLab in a real Chromium, for test_browser.py: start it, run a notebook in it, drive an explorer."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+TOKEN = "a-token-of-the-tests"
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome", "chrome"])), None)
+CHROMIUM_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+# No pop-ups, and every cell in the page even when it is out of sight.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+@contextlib.contextmanager
+def jupyterlab(folder, scratch):
+    """Serve `folder` with this environment's JupyterLab; its settings and state live in `scratch`. Gives its URL."""
+    for name, values in SETTINGS.items():
+        path = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    state = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
+    environment = {**os.environ, **{name: str(scratch / part) for name, part in state.items()}}
+    log = scratch / "jupyterlab.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: server.poll() is not None or answers(f"{url}/api/status?token={TOKEN}"), 60, "JupyterLab")
+        assert server.poll() is None, f"JupyterLab did not start:\n{log.read_text()}"
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for: {what}"
+        time.sleep(0.1)
+
+
+def run_notebook(page, url, name, errors_allowed=0, seconds=240):
+    """Open a notebook whose outputs were cleared, run it by the menu, wait for the last cell or an error too many."""
+    page.goto(f"{url}/lab/workspaces/{name.split('.')[0]}/tree/{name}?token={TOKEN}&reset")
+    page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    wait_until(lambda: not unrun_cells(page) or len(errors(page)) > errors_allowed, seconds, f"the end of {name}")
+
+
+def unrun_cells(page):
+    """The sources of the code cells that have not run to their end: `[ ]` or `[*]` stands beside them."""
+    return page.locator(".jp-CodeCell").evaluate_all(
+        """cells => cells.filter(cell => !/[0-9]/.test(cell.querySelector(".jp-InputPrompt").innerText))
+                          .map(cell => cell.querySelector(".cm-content").innerText.trim()).filter(source => source)"""
+    )
+
+
+def errors(page):
+    """The texts of all error outputs in the open notebook; JupyterLab shows errors and stderr alike."""
+    return page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
+
+
+class Explorer:
+    """The explorer that the cell calling `function` shows: its sliders, its picture, its words."""
+
+    def __init__(self, page, function):
+        self.page = page
+        self.box = page.locator(".jp-CodeCell", has_text=f"{function}(").locator(".explorer").first
+        self.box.wait_for(timeout=30_000)
+        self.sliders = self.box.get_by_role("slider").all()
+        self.image = self.box.locator("img.explorer-picture, .explorer-picture img").first
+
+    def picture(self):
+        """A digest of the picture's bytes, as the browser has them."""
+        numbers = self.image.evaluate(
+            "async img => Array.from(new Uint8Array(await (await fetch(img.src)).arrayBuffer()))"
+        )
+        return hashlib.sha256(bytes(numbers)).hexdigest()
+
+    def words(self):
+        return self.box.locator(".explorer-words").inner_text()
+
+    def unlabelled(self):
+        """The controls that show no label of their own, as HTML."""
+        return self.box.evaluate(
+            """box => [...box.querySelectorAll("[role=slider], select, input, textarea, button")].filter(control => {
+                const label = control.closest(".jupyter-widgets:not(.widget-box)")?.querySelector(".widget-label");
+                return ![label, control].some(e => e && e.offsetParent && e.innerText && e.tagName != "SELECT"
+                                                   && e.innerText.trim());
+            }).map(control => control.outerHTML.slice(0, 120))"""
+        )
+
+    def press(self, slider):
+        """One step of the slider by keyboard, towards the end that is farther."""
+        slider.focus()
+        low, now, high = (float(slider.get_attribute(f"aria-value{name}")) for name in ("min", "now", "max"))
+        slider.press("ArrowRight" if high - now >= now - low else "ArrowLeft")
+
+    def latency(self, slider):
+        """Milliseconds from a key press to the frame that shows the new picture."""
+        self.box.evaluate(
+            """box => { window.redraw = new Promise(done => {
+                let pressed;
+                document.addEventListener("keydown", () => { pressed = performance.now(); }, {capture: true, once: true});
+                new MutationObserver(async (changes, observer) => {
+                    const img = changes.flatMap(c => [c.target, ...c.addedNodes]).find(e => e.tagName == "IMG");
+                    if (!img || pressed === undefined) return;
+                    observer.disconnect();
+                    await img.decode();
+                    requestAnimationFrame(() => done(performance.now() - pressed));
+                }).observe(box, {subtree: true, childList: true, attributes: true, attributeFilter: ["src"]});
+            }) }"""
+        )
+        self.press(slider)
+        return self.page.evaluate("() => window.redraw")
