@@ -1,0 +1,69 @@
+"""The exercises of every notebook: ``check``, ``hint`` and ``solution``, each by the exercise's name.
+
+check.gradient_norms(gradient_norms)   # ✔ correct · ✘ what is wrong, in a sentence · ○ not attempted yet
+hint.gradient_norms()                  # the first of three hints; call again for the next
+solution.gradient_norms()              # the worked solution, and why
+"""
+
+from rnncourse.exercises import bptt, recurrence, sequences
+from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
+
+EXERCISES = {exercise.name: exercise for module in (sequences, recurrence, bptt) for exercise in module.EXERCISES}
+
+
+class _ByName:
+    """``check.NAME(...)`` and the like: looks the exercise up and hands it over."""
+
+    def __init__(self, act, what):
+        self._act, self.__doc__ = act, what
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in EXERCISES:
+            raise AttributeError(f"no exercise is called {name!r}; there are {', '.join(EXERCISES)}")
+        return lambda *arguments: self._act(EXERCISES[name], *arguments)
+
+    def __dir__(self):
+        return list(EXERCISES)
+
+
+class Text:
+    """Text that a notebook shows as Markdown and a terminal as it is."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def _repr_markdown_(self):
+        return self.text
+
+    def __repr__(self):
+        return self.text
+
+
+_hints_given: dict[str, int] = {}
+
+
+def _hint(exercise, number=None):
+    """The next hint, or the one of the given number, 1 to 3."""
+    total = len(exercise.hints)
+    if number is None:
+        number = min(_hints_given.get(exercise.name, 0) + 1, total)
+        _hints_given[exercise.name] = number
+    if number not in range(1, total + 1):
+        raise ValueError(f"number: expected a hint from 1 to {total}, got {number!r}")
+    return Text(f"**Hint {number} of {total}.** {exercise.hints[number - 1]}")
+
+
+def _solution(exercise):
+    """The worked solution and its reason."""
+    return Text(f"**One solution** (there are others)\n\n```python\n{exercise.source}```\n\n{exercise.why}")
+
+
+check = _ByName(
+    check_answer, "check.NAME(answer) says whether an answer is right, and if not, what is the likely cause."
+)
+hint = _ByName(_hint, "hint.NAME() gives the next of three hints; hint.NAME(2) the second.")
+solution = _ByName(_solution, "solution.NAME() shows a worked solution and the reason for it.")
+
+__all__ = ["EXERCISES", "Exercise", "Mistake", "Result", "Text", "check", "hint", "solution"]

@@ -1,0 +1,3 @@
+"""The "Your turn" exercises of the notebook on bptt."""
+
+EXERCISES = ()

@@ -1,0 +1,132 @@
+"""Figures: one look, and every figure readable without colour, and without eyes.
+
+fig, ax = figure()
+curve(ax, x, y, "orthogonal")
+ax.set(title="What the figure shows", xlabel="time step t", ylabel="loss, nats")
+show(fig, alt="What a person who can't see the figure needs to know of it.")
+"""
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+import torch
+from cycler import cycler
+from IPython.display import display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+# Okabe & Ito's palette, told apart with every common kind of colour blindness; its yellow is too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SEQUENTIAL, DIVERGING = (
+    "cividis",
+    "PuOr",
+)  # colour maps that keep their order in grey, and for the colour-blind
+LOOK = {
+    "axes.prop_cycle": cycler(color=COLOURS, marker=MARKERS, markevery=[0.08] * len(COLOURS)),
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "font.size": 10,
+    "grid.color": "#dddddd",
+    "image.cmap": SEQUENTIAL,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "savefig.dpi": 100,
+}
+matplotlib.rcParams.update(LOOK)
+
+
+def figure(rows=1, columns=1, width=7.0, height=3.4, **options):
+    """A figure and its axes, in the course's look: one ``Axes``, or an array of them. Sizes in inches, for each row of axes.
+
+    Further ``options`` go to matplotlib's ``Figure.subplots`` (``sharex``, ``width_ratios``, ...).
+    """
+    fig = Figure(figsize=(width, height * rows))
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(rows, columns, **options)
+
+
+def curve(ax, x, y, label=None, band="interval", **style):
+    """A curve; with y of shape (runs, len(x)), the mean over runs and a band: 95 % t-interval of the mean, or "range"."""
+    x, y = to_numpy(x), to_numpy(y)
+    if y.ndim not in (1, 2) or y.shape[-1] != len(x):
+        raise ValueError(f"y: expected shape ({len(x)},) or (runs, {len(x)}), got {y.shape}")
+    if band not in ("interval", "range"):
+        raise ValueError(f"band: expected 'interval' or 'range', got {band!r}")
+    (line,) = ax.plot(x, y if y.ndim == 1 else y.mean(axis=0), label=label, **style)
+    if y.ndim == 2 and len(y) > 1:
+        low, high = (y.min(axis=0), y.max(axis=0)) if band == "range" else mean_interval(y)
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    return line
+
+
+def success_curve(ax, x, successes, runs, label=None, **style):
+    """The share of ``runs`` that succeeded at each x, with 95 % Wilson intervals as error bars."""
+    x, share = to_numpy(x), to_numpy(successes) / runs
+    low, high = proportion_confint(to_numpy(successes), runs, method="wilson")
+    errors = np.clip([share - low, high - share], 0, None)
+    return ax.errorbar(x, share, yerr=errors, label=label, capsize=3, **{"markevery": 1, **style})
+
+
+def mean_interval(y, confidence=0.95):
+    """The t-interval of the mean over the first axis, of the runs: (low, high), each of the shape of one run."""
+    y = to_numpy(y)
+    if y.ndim == 0 or len(y) < 2:
+        raise ValueError(f"y: expected at least two runs along its first axis, got shape {y.shape}")
+    half = stats.t.ppf((1 + confidence) / 2, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
+    return y.mean(axis=0) - half, y.mean(axis=0) + half
+
+
+def show(fig, alt):
+    """Display a figure as a PNG image whose alternative text, ``alt``, is stored with it in the notebook.
+
+    ``ValueError`` where a figure would leave a reader out: no title, an axis without a label (unless it is switched off),
+    or alternative text of fewer than 40 characters.
+    """
+    check_figure(fig, alt)
+    png = base64.b64encode(to_png(fig)).decode("ascii")
+    display({"image/png": png, "text/plain": f"Figure: {alt}"}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def check_figure(fig, alt):
+    """Raise ``ValueError`` that says what a figure lacks: alternative text, a title, a label of an axis."""
+    if not isinstance(alt, str) or len(alt.strip()) < 40:
+        raise ValueError(
+            f"alt: expected a sentence that says what the figure shows (40 characters or more), got {alt!r}"
+        )
+    titled = [ax.get_title(loc) for ax in fig.axes for loc in ("left", "center", "right")] + [fig.get_suptitle()]
+    if not any(title.strip() for title in titled):
+        raise ValueError("the figure has no title: state its finding with ax.set(title=...) or fig.suptitle(...)")
+    for number, ax in enumerate(fig.axes):
+        shared_x = ax.get_shared_x_axes().get_siblings(ax)
+        shared_y = ax.get_shared_y_axes().get_siblings(ax)
+        if not ax.axison or hasattr(ax, "_colorbar") and (ax.get_ylabel() or ax.get_xlabel()):
+            continue
+        needs = [("x", [a.get_xlabel() for a in shared_x]), ("y", [a.get_ylabel() for a in shared_y])]
+        if hasattr(ax, "get_zlabel"):
+            needs.append(("z", [ax.get_zlabel()]))
+        for axis, labels in needs:
+            if not any(label.strip() for label in labels):
+                raise ValueError(f"axes {number} has no {axis} label: name the quantity and its unit")
+
+
+def to_png(fig):
+    """The figure as PNG bytes."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def to_numpy(values):
+    """A tensor, on any device and with or without a gradient, or anything else numeric, as an array."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, dtype=float)

@@ -1,0 +1,201 @@
+"""The vanilla recurrent network of notebook 02 (Elman 1990), in the course's letters:
+
+    h_t = φ(W_xh x_t + b_h + W_hh h_{t-1}),    y_t = W_hy h_t + b_y
+
+``unroll_loop`` is that formula as a loop. ``VanillaRNN`` runs it on the engine of notebook 03, ``bptt.unroll``, which
+computes the same states faster; ``engine="loop"`` goes back to the loop.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import nn
+
+from rnncourse.bptt import NONLINEARITIES, check_choice, unroll
+
+PHI = {"tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}
+ENGINES = ("bptt", "loop")
+
+
+def unroll_loop(x, h_prev, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
+    """The states h_1 ... h_T, one step after another, as the formula says. Same arguments and shapes as ``bptt.unroll``.
+
+    Autograd differentiates it, any number of times. It can't fill ``keep``: raises ``ValueError`` if it is given.
+    """
+    if keep is not None:
+        raise ValueError('dL/dh_t is kept by the engine alone: use engine="bptt", or retain_grad on each state')
+    phi = PHI[nonlinearity]
+    h = []
+    for x_t in x.unbind(-2):
+        h_prev = phi(x_t @ W_xh.mT + b_h.unsqueeze(-2) + h_prev @ W_hh.mT)
+        h.append(h_prev)
+    return torch.stack(h, dim=-2)
+
+
+class VanillaRNN(nn.Module):
+    """A recurrent layer and its readout: x (batch, seq_len, input_size) -> outputs (batch, seq_len, output_size), h_final.
+
+    ``nonlinearity`` is "tanh", "relu" or "linear". Every parameter starts in U(-1/√H, 1/√H), as in ``nn.RNN``.
+    ``seeds=[0, 1, 2]`` makes three independent models, one for each seed, in one module: every shape gets a leading axis of
+    three, and one call trains them all. (An x without that axis goes to each of them.)
+    With ``model.keep_dL_dh = True`` each backward pass leaves dL/dh_t of all steps in ``model.dL_dh``, at no extra pass.
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        output_size,
+        nonlinearity="tanh",
+        seeds=None,
+        engine="bptt",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        for name, size in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("output_size", output_size),
+        ):
+            check_positive(name, size)
+        check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+        check_choice("engine", engine, ENGINES)
+        if seeds is not None and len(seeds) == 0:
+            raise ValueError(f"seeds: expected None or at least one seed, got {seeds!r}")
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+        self.nonlinearity, self.engine, self.seeds = (
+            nonlinearity,
+            engine,
+            None if seeds is None else list(seeds),
+        )
+        make = nn.Linear if seeds is None else lambda *sizes, **options: Linears(len(seeds), *sizes, **options)
+        place = {"device": device, "dtype": dtype}
+        self.W_xh = make(input_size, hidden_size, **place)
+        self.W_hh = make(hidden_size, hidden_size, bias=False, **place)
+        self.W_hy = make(hidden_size, output_size, **place)
+        self.keep_dL_dh = False
+        self._kept = {}
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self):
+        """Draw every parameter from U(-1/√H, 1/√H): with seeds, model s from seed s alone, else from torch's generator."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        if self.seeds is None:
+            for parameter in self.parameters():
+                parameter.uniform_(-bound, bound)
+        for s, seed in enumerate(self.seeds or ()):
+            generator = torch.Generator().manual_seed(seed)
+            for parameter in self.parameters():
+                drawn = torch.empty(parameter.shape[1:], dtype=parameter.dtype).uniform_(
+                    -bound, bound, generator=generator
+                )
+                parameter[s] = drawn.to(parameter.device)
+
+    def forward(self, x, h_prev=None):
+        """x (batch, seq_len, input_size), h_prev (batch, hidden_size) or None for zeros -> (outputs, h_final)."""
+        h = self.states(x, h_prev)  # (batch, seq_len, hidden_size)
+        return self.W_hy(h), h[..., -1, :]
+
+    def states(self, x, h_prev=None):
+        """h_1 ... h_T, of shape (batch, seq_len, hidden_size): what ``forward`` reads its outputs from."""
+        if self.seeds is not None and x.dim() == 3:
+            x = x.expand(len(self.seeds), *x.shape)
+        check_sequence(x, self.input_size, self.W_xh.weight.dtype, self.seeds and len(self.seeds))
+        state_shape = (*x.shape[:-2], self.hidden_size)
+        if h_prev is None:
+            h_prev = x.new_zeros(state_shape)
+        elif h_prev.shape != state_shape:
+            raise ValueError(
+                f"h_prev: expected shape {tuple(state_shape)}, one state a sequence, got {tuple(h_prev.shape)}"
+            )
+        keep = self._kept if self.keep_dL_dh else None
+        run = unroll if self.engine == "bptt" else unroll_loop
+        return run(x, h_prev, self.W_xh.weight, self.W_xh.bias, self.W_hh.weight, self.nonlinearity, keep)
+
+    @property
+    def dL_dh(self):
+        """dL/dh_t of the last backward pass, shape (batch, seq_len, hidden_size). Needs ``keep_dL_dh = True`` before it."""
+        if "dL_dh" not in self._kept:
+            raise ValueError("no dL/dh_t yet: set model.keep_dL_dh = True, then run the model and call backward")
+        return self._kept["dL_dh"]
+
+    def extra_repr(self):
+        return f"nonlinearity={self.nonlinearity!r}" + (f", seeds={self.seeds}" if self.seeds else "")
+
+
+class Linears(nn.Module):
+    """``nn.Linear`` for several independent models: weight (models, out, in), x (models, batch, seq_len, in)."""
+
+    def __init__(self, models, in_features, out_features, bias=True, device=None, dtype=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(models, out_features, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(models, out_features, device=device, dtype=dtype)) if bias else None
+
+    def forward(self, x):
+        flat = x.flatten(1, -2)  # (models, batch * seq_len, in)
+        y = flat @ self.weight.mT if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), flat, self.weight.mT)
+        return y.unflatten(1, x.shape[1:-1])
+
+
+@torch.no_grad()
+def copy_weights_(model, rnn):
+    """Give ``model``'s recurrence the weights of ``rnn``, an ``nn.RNN`` of one layer. Its two biases add up to b_h."""
+    model.W_xh.weight.copy_(rnn.weight_ih_l0)
+    model.W_xh.bias.copy_(rnn.bias_ih_l0 + rnn.bias_hh_l0)
+    model.W_hh.weight.copy_(rnn.weight_hh_l0)
+
+
+def fixed_points(w, b):
+    """The fixed points h* = tanh(w h* + b) of one unit without input: a list of (h*, slope), h* rising.
+
+    The slope w (1 - h*²) says whether the unit stays near h*: stable where it lies between -1 and 1.
+    """
+    for name, value in (("w", w), ("b", b)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value!r}")
+
+    def gap(h):
+        return math.tanh(w * h + b) - h
+
+    # gap turns where w (1 - tanh²) = 1: between its turning points it is monotone and crosses zero at most once
+    turns = [(s * math.atanh(math.sqrt(1 - 1 / w)) - b) / w for s in (-1, 1)] if w > 1 else []
+    edges = [-1.0, *(h for h in turns if -1 < h < 1), 1.0]
+    roots = [h for h in edges if gap(h) == 0]  # at a turning point, or where tanh rounds to ±1
+    roots += [brentq(gap, lo, hi, xtol=1e-14) for lo, hi in zip(edges, edges[1:]) if gap(lo) * gap(hi) < 0]
+    return [(h, w * (1 - h * h)) for h in sorted(roots)]
+
+
+def trajectory(w, b, h_0, steps):
+    """h_0, h_1 ... h_steps of one unit without input, h_t = tanh(w h_{t-1} + b): an array of steps + 1 numbers."""
+    check_positive("steps", steps)
+    h = np.empty(steps + 1)
+    h[0] = h_0
+    for t in range(steps):
+        h[t + 1] = math.tanh(w * h[t] + b)
+    return h
+
+
+def check_sequence(x, input_size, dtype, models=None):
+    """Raise ``ValueError`` or ``TypeError``, saying what came and what was expected, if x can't be read as a sequence."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+    lead = () if models is None else (models,)
+    if x.dim() != len(lead) + 3 or x.shape[-1] != input_size or x.shape[: len(lead)] != lead:
+        expected = ", ".join([*map(str, lead), "batch", "seq_len", str(input_size)])
+        raise ValueError(f"x: expected shape ({expected}), got {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise ValueError(f"x: expected at least one sequence of at least one step, got shape {tuple(x.shape)}")
+    if x.dtype != dtype:
+        raise TypeError(f"x: expected {dtype}, the dtype of the model's weights, got {x.dtype}")
+    if not torch.compiler.is_compiling() and x.isnan().any():
+        raise ValueError(f"x: expected numbers, got NaN in {int(x.isnan().sum())} of {x.numel()} places")
+
+
+def check_positive(name, value):
+    """Raise ``ValueError`` unless ``value`` is a whole number of at least 1."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")

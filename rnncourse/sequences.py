@@ -1,0 +1,319 @@
+"""Sequences as tensors, the course's tasks, and its real data (notebook 01).
+
+Sequences have the shape (batch, seq_len, input_size). A task makes fresh batches ``x, y``, knows its loss and what a
+model that guesses gets. Its targets y belong to the last steps of the outputs: (batch, n) class numbers, -1 where
+nothing is asked, or (batch, n, output_size) real values.
+"""
+
+import math
+from pathlib import Path
+
+import names
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.datasets import load_digits
+from statsmodels import datasets
+from torch.nn import functional as F
+
+from rnncourse.bptt import check_choice
+
+# ---------------------------------------------------------------- from data to tensors
+
+
+class Vocabulary:
+    """The characters of a text, in sorted order, numbered from 0."""
+
+    def __init__(self, text):
+        if not isinstance(text, str):
+            raise TypeError(f"text: expected a string, got {type(text).__name__}")
+        if not text:
+            raise ValueError("text: expected at least one character, got an empty string")
+        self.characters = sorted(set(text))
+        self.numbers = {c: i for i, c in enumerate(self.characters)}
+
+    def __len__(self):
+        return len(self.characters)
+
+    def encode(self, text):
+        """The numbers of a text's characters, a tensor of shape (len(text),). ``KeyError`` names those it lacks."""
+        missing = sorted(set(text) - set(self.numbers))
+        if missing:
+            raise KeyError(f"not in the vocabulary: {missing}; it has {''.join(self.characters)!r}")
+        return torch.tensor([self.numbers[c] for c in text], dtype=torch.long)
+
+    def decode(self, numbers):
+        """The text of a sequence of numbers. ``KeyError`` names those that stand for no character."""
+        numbers = [int(i) for i in numbers]
+        missing = sorted({i for i in numbers if not 0 <= i < len(self)})
+        if missing:
+            raise KeyError(f"no character has the number {missing}; the vocabulary has 0 to {len(self) - 1}")
+        return "".join(self.characters[i] for i in numbers)
+
+
+def one_hot(numbers, size):
+    """(...,) whole numbers -> (..., size) floats, each row a 1 in the numbered place and 0 elsewhere."""
+    if numbers.is_floating_point() or numbers.dtype == torch.bool:
+        raise TypeError(f"numbers: expected whole numbers, got {numbers.dtype}")
+    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
+        raise ValueError(f"numbers: expected 0 to {size - 1}, got {int(numbers.min())} to {int(numbers.max())}")
+    return F.one_hot(numbers, size).float()
+
+
+def windows(series, length, horizon=1):
+    """Every window of ``length`` values of a series, and the ``horizon`` values that follow it.
+
+    series (n,) or (n, features) -> x (m, length, features), y (m, horizon, features), m = n - length - horizon + 1.
+    """
+    series = torch.tensor(np.asarray(series), dtype=torch.float32)
+    series = series.unsqueeze(-1) if series.dim() == 1 else series
+    if series.dim() != 2:
+        raise ValueError(f"series: expected shape (n,) or (n, features), got {tuple(series.shape)}")
+    if length < 1 or horizon < 1:
+        raise ValueError(f"length and horizon: expected at least 1, got {length} and {horizon}")
+    if len(series) < length + horizon:
+        raise ValueError(f"series: expected at least length + horizon = {length + horizon} values, got {len(series)}")
+    if series.isnan().any():
+        raise ValueError(
+            f"series: expected numbers, got NaN in {int(series.isnan().sum())} places; fill the gaps first"
+        )
+    both = series.unfold(0, length + horizon, 1).mT  # (m, length + horizon, features)
+    return both[:, :length], both[:, length:]
+
+
+def pad(sequences, value=0.0):
+    """Sequences of unequal length, (T_i,) or (T_i, n) each -> one tensor (batch, longest, ...) and a mask (batch, longest).
+
+    The mask is True where a step is real, False where it was filled with ``value``.
+    """
+    sequences = [torch.as_tensor(s) for s in sequences]
+    if not sequences or min(len(s) for s in sequences) == 0:
+        raise ValueError(
+            f"sequences: expected at least one, each of at least one step, got {[len(s) for s in sequences]}"
+        )
+    padded = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=value)
+    lengths = torch.tensor([len(s) for s in sequences])
+    return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)
+
+
+# ---------------------------------------------------------------- tasks
+
+
+class Task:
+    """What every task has: sizes, fresh batches, a loss and an accuracy, and what guessing gets.
+
+    ``chance_loss`` is the least loss of a model that sees no input; ``chance_accuracy`` the share it gets right, or None
+    for real-valued targets. Loss and accuracy keep a leading axis of models, if there is one.
+    """
+
+    input_size = output_size = seq_len = 1
+    recalled = None  # how many of the last targets count for the accuracy; None: all
+    chance_loss = chance_accuracy = None
+
+    def batch(self, batch_size, generator=None):
+        """x (batch, seq_len, input_size) and its targets y, fresh from ``generator``."""
+        raise NotImplementedError
+
+    def loss(self, outputs, y):
+        """Mean cross-entropy (nats) or mean squared error of the last outputs, one number a model: shape (models,) or ()."""
+        outputs = outputs[..., -self._asked(y) :, :]
+        if y.is_floating_point():
+            return (outputs - y).square().mean(dim=(-3, -2, -1))
+        nll = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none", ignore_index=-1).view_as(y)
+        return nll.sum(dim=(-2, -1)) / (y >= 0).sum(dim=(-2, -1))
+
+    def accuracy(self, outputs, y):
+        """The share of targets that the largest output names; None for real-valued targets. Shape as ``loss``."""
+        if y.is_floating_point():
+            return None
+        y = y[..., -(self.recalled or y.shape[-1]) :]
+        right = (outputs[..., -y.shape[-1] :, :].argmax(-1) == y) & (y >= 0)
+        return right.sum(dim=(-2, -1)) / (y >= 0).sum(dim=(-2, -1))
+
+    def _asked(self, y):
+        return y.shape[-2] if y.is_floating_point() else y.shape[-1]
+
+
+class Latch(Task):
+    """Remember the first symbol of seq_len, and name it at the last step: all others, drawn from the same k, distract.
+
+    A four-way form of the latch of Bengio, Simard & Frasconi 1994. Chance: 1/k.
+    """
+
+    def __init__(self, seq_len, k=4):
+        _at_least("seq_len", seq_len, 1)
+        _at_least("k", k, 2)
+        self.seq_len, self.k, self.input_size, self.output_size = seq_len, k, k, k
+        self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
+
+    def batch(self, batch_size, generator=None):
+        symbols = torch.randint(self.k, (batch_size, self.seq_len), generator=generator)
+        return one_hot(symbols, self.k), symbols[:, :1].clone()
+
+
+class Order(Task):
+    """Two marked symbols, A and B, each once among distractors: which came first? A bag of inputs can't tell: chance 1/2."""
+
+    def __init__(self, seq_len, distractors=4):
+        _at_least("seq_len", seq_len, 2)
+        _at_least("distractors", distractors, 1)
+        self.seq_len, self.distractors = seq_len, distractors
+        self.input_size, self.output_size = distractors + 2, 2
+        self.chance_loss, self.chance_accuracy = math.log(2), 1 / 2
+
+    def batch(self, batch_size, generator=None):
+        symbols = torch.randint(2, 2 + self.distractors, (batch_size, self.seq_len), generator=generator)
+        places = torch.rand(batch_size, self.seq_len, generator=generator).argsort(dim=1)[:, :2]  # two different steps
+        symbols.scatter_(1, places[:, :1], 0).scatter_(1, places[:, 1:], 1)  # A at the first of them, B at the second
+        return one_hot(symbols, self.input_size), (places[:, :1] > places[:, 1:]).long()
+
+
+class Adding(Task):
+    """Add the two marked numbers among seq_len (Hochreiter & Schmidhuber 1997; as in Le, Jaitly & Hinton 2015).
+
+    Each step has a value in U(0, 1) and a mark: 1 at one step of the first half and one of the second, else 0. The best
+    guess without looking is 1, the mean, and its squared error is the variance of a sum of two uniforms, 2/12 = 1/6.
+    """
+
+    input_size, output_size, chance_loss = 2, 1, 1 / 6
+
+    def __init__(self, seq_len):
+        _at_least("seq_len", seq_len, 2)
+        self.seq_len = seq_len
+
+    def batch(self, batch_size, generator=None):
+        values = torch.rand(batch_size, self.seq_len, generator=generator)
+        half = self.seq_len // 2
+        first = torch.randint(half, (batch_size, 1), generator=generator)
+        second = torch.randint(half, self.seq_len, (batch_size, 1), generator=generator)
+        marks = torch.zeros_like(values).scatter_(1, first, 1.0).scatter_(1, second, 1.0)
+        total = (values * marks).sum(dim=1)
+        return torch.stack([values, marks], dim=-1), total.view(batch_size, 1, 1)
+
+
+class CopyMemory(Task):
+    """Recall ``symbols`` symbols of ``k`` after a delay (Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016).
+
+    Input: the symbols, delay - 1 blanks, a go signal, as many blanks as symbols: T + 2S steps for delay T, S symbols.
+    Target: blank for T + S steps, then the symbols. Without a memory the best is to say blank, then guess: its loss is
+    S ln k / (T + 2S), its accuracy on the recalled symbols 1/k.
+    """
+
+    def __init__(self, delay, symbols=10, k=8):
+        _at_least("delay", delay, 1)
+        _at_least("symbols", symbols, 1)
+        _at_least("k", k, 2)
+        self.delay, self.recalled, self.k = delay, symbols, k
+        self.seq_len, self.input_size, self.output_size = delay + 2 * symbols, k + 2, k + 1
+        self.chance_loss, self.chance_accuracy = symbols * math.log(k) / self.seq_len, 1 / k
+
+    def batch(self, batch_size, generator=None):
+        S, blank, go = self.recalled, self.k, self.k + 1
+        message = torch.randint(self.k, (batch_size, S), generator=generator)
+        x = torch.full((batch_size, self.seq_len), blank)
+        x[:, :S] = message
+        x[:, -S - 1] = go
+        y = torch.full((batch_size, self.seq_len), blank)
+        y[:, -S:] = message
+        return one_hot(x, self.input_size), y
+
+
+class Echo(Task):
+    """Say, at every step, which of ``k`` symbols came ``lag`` steps ago; nothing is asked at the first ``lag`` steps."""
+
+    def __init__(self, seq_len, lag, k=4):
+        _at_least("lag", lag, 1)
+        _at_least("seq_len", seq_len, lag + 1)
+        _at_least("k", k, 2)
+        self.seq_len, self.lag, self.k, self.input_size, self.output_size = seq_len, lag, k, k, k
+        self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
+
+    def batch(self, batch_size, generator=None):
+        symbols = torch.randint(self.k, (batch_size, self.seq_len), generator=generator)
+        unasked = torch.full((batch_size, self.lag), -1)
+        return one_hot(symbols, self.k), torch.cat([unasked, symbols[:, : -self.lag]], dim=1)
+
+
+class Examples(Task):
+    """A task on given examples, drawn with replacement: x (examples, seq_len, input_size), y as every task's targets."""
+
+    def __init__(self, x, y, output_size=None):
+        if x.dim() != 3 or len(x) != len(y) or len(x) == 0:
+            raise ValueError(
+                f"x: expected (examples, seq_len, input_size), y as many examples, got {tuple(x.shape)}, {tuple(y.shape)}"
+            )
+        self.x, self.y = x, y
+        self.seq_len, self.input_size = x.shape[1:]
+        self.output_size = output_size or (y.shape[-1] if y.is_floating_point() else int(y.max()) + 1)
+
+    def batch(self, batch_size, generator=None):
+        drawn = torch.randint(len(self.x), (batch_size,), generator=generator)
+        return self.x[drawn], self.y[drawn]
+
+
+# ---------------------------------------------------------------- real data, from installed packages
+
+
+def census_names(kind="last", count=None):
+    """Names of the US Census of 1990, lower case, most frequent first: "last", "first:female" or "first:male"."""
+    check_choice("kind", kind, tuple(names.FILES))
+    lines = Path(names.FILES[kind]).read_text(encoding="ascii").splitlines()
+    found = [line.split()[0].lower() for line in lines if line.strip()]
+    if count is not None and not 1 <= count <= len(found):
+        raise ValueError(f"count: expected 1 to {len(found)} names of kind {kind!r}, got {count!r}")
+    return found[:count]
+
+
+def digits():
+    """1,797 handwritten digits (Alpaydin & Kaynak 1998): images (1797, 8, 8) scaled to 0 ... 1, labels (1797,)."""
+    data = load_digits()
+    return torch.tensor(data.images, dtype=torch.float32) / 16, torch.tensor(data.target)
+
+
+def el_nino():
+    """Sea surface temperature off Peru (region 1+2), °C, by month, 1950 to 2010: a pandas Series with monthly periods."""
+    table = datasets.elnino.load_pandas().data.drop(columns="YEAR")
+    months = pd.period_range("1950-01", periods=table.size, freq="M")
+    return pd.Series(table.to_numpy().ravel(), index=months, name="temperature, °C")
+
+
+def co2():
+    """CO2 at Mauna Loa, parts per million, monthly means, 1958 to 2001; missing weeks are interpolated in time."""
+    weekly = datasets.co2.load_pandas().data["co2"].interpolate("time")
+    return weekly.resample("MS").mean().to_period("M").rename("CO2, ppm")
+
+
+def sunspots():
+    """Yearly number of sunspots, 1700 to 2008: a pandas Series with yearly periods."""
+    table = datasets.sunspots.load_pandas().data
+    years = pd.period_range("1700", periods=len(table), freq="Y")
+    return pd.Series(table["SUNACTIVITY"].to_numpy(), index=years, name="sunspots a year")
+
+
+FORMANTS = {
+    "a": (730, 1090, 2440),
+    "i": (270, 2290, 3010),
+    "u": (300, 870, 2240),
+}  # Hz, men: Peterson & Barney 1952
+
+
+def vowel(name="a", seconds=0.5, rate=8000, pitch=120):
+    """A synthesized vowel, not a recording: (seconds * rate,) samples within -1 ... 1.
+
+    Harmonics of ``pitch`` (Hz), each weighted by its closeness to the vowel's three formants, as in formant synthesis.
+    """
+    check_choice("name", name, tuple(FORMANTS))
+    for label, value in (("seconds", seconds), ("rate", rate), ("pitch", pitch)):
+        if not value > 0:
+            raise ValueError(f"{label}: expected a positive number, got {value!r}")
+    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    harmonics = torch.arange(pitch, rate / 2, pitch, dtype=torch.float64)
+    width = 80.0  # Hz, half the width of each resonance
+    weights = sum(1 / (1 + ((harmonics - formant) / width) ** 2) for formant in FORMANTS[name])
+    sound = (weights.unsqueeze(1) * torch.sin(2 * math.pi * harmonics.unsqueeze(1) * time)).sum(dim=0)
+    return (sound / sound.abs().max()).float()
+
+
+def _at_least(name, value, least):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")

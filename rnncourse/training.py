@@ -1,0 +1,220 @@
+"""One training loop for the whole course: any model, any task, one seed or several at once."""
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from rnncourse.bptt import check_choice, chunks
+from rnncourse.recurrence import check_positive
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+}
+HELD_OUT = 2**32  # evaluation batches come from seed + HELD_OUT: never those trained on
+
+
+@dataclass
+class History:
+    """What a run left behind. With several models, every entry has an axis of models, last.
+
+    ``loss`` and ``grad_norm`` (before clipping): one row a step; ``evaluated`` the steps at which the held-out
+    ``eval_loss`` and ``accuracy`` (None for real-valued targets) were measured; ``reached`` the step at which the target was
+    met, -1 if never; ``diverged`` the step at which loss or gradient ceased to be finite, -1 if never.
+    """
+
+    loss: torch.Tensor = None
+    grad_norm: torch.Tensor = None
+    evaluated: list = field(default_factory=list)
+    eval_loss: torch.Tensor = None
+    accuracy: torch.Tensor = None
+    reached: torch.Tensor = None
+    diverged: torch.Tensor = None
+    seconds: float = 0.0
+    message: str = ""
+
+
+class Together(nn.Module):
+    """Independent models of any kind as one, a seed each: what ``VanillaRNN(..., seeds=...)`` is for ``nn.LSTM`` and others.
+
+    ``make()`` builds a model that maps x (batch, seq_len, input_size) to (outputs, state). It runs them one after another.
+    """
+
+    def __init__(self, make, seeds):
+        super().__init__()
+        if len(seeds) == 0:
+            raise ValueError(f"seeds: expected at least one, got {seeds!r}")
+        self.seeds = list(seeds)
+        self.models = nn.ModuleList()
+        for seed in self.seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.models.append(make())
+
+    def forward(self, x, state=None):
+        x = x.expand(len(self.models), *x.shape) if x.dim() == 3 else x
+        return torch.stack([model(x_s)[0] for model, x_s in zip(self.models, x)]), None
+
+
+class WithReadout(nn.Module):
+    """A recurrent layer of PyTorch (``nn.RNN``, ``nn.LSTM``, ``nn.GRU``; batch_first) and the readout that it lacks."""
+
+    def __init__(self, layer, output_size):
+        super().__init__()
+        if not getattr(layer, "batch_first", False):
+            raise ValueError(f"layer: expected a recurrent layer with batch_first=True, got {layer}")
+        self.layer, self.readout = layer, nn.Linear(layer.hidden_size, output_size)
+
+    def forward(self, x, state=None):
+        h, state = self.layer(x, state)
+        return self.readout(h), state
+
+
+def train(
+    model, task, steps, *, optimizer="adam", lr=3e-3, batch_size=32, clip_norm=None, clip_value=None, chunk=None, carry=True,
+    seed=0, target_accuracy=None, target_loss=None, evaluate_every=50, eval_size=256, after_step=None, progress=True,
+):  # fmt: skip
+    """Train ``model`` on fresh batches of ``task`` for at most ``steps`` batches; returns a ``History``.
+
+    A model with ``seeds`` (``VanillaRNN(..., seeds=...)``, ``Together``) is several: each has its own data, from its own seed,
+    its own clipping and optimizer state, and learns what it would learn alone. ``clip_norm`` bounds the norm of each
+    model's gradient, ``clip_value`` each of its components. ``chunk`` trains by truncated BPTT, one update a chunk, with the
+    state carried on or (``carry=False``) reset. ``after_step(step, model)`` runs after each update. The run ends early when
+    every model has met the target on held-out data, or when every loss has become NaN or inf: then it says at which step, and
+    the history up to there stays. The same seed gives the same run.
+    """
+    check_choice("optimizer", optimizer, tuple(OPTIMIZERS))
+    for name, count in (
+        ("steps", steps),
+        ("batch_size", batch_size),
+        ("evaluate_every", evaluate_every),
+        ("eval_size", eval_size),
+    ):
+        check_positive(name, count)
+    for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    parameters = list(model.parameters())
+    place = {"device": parameters[0].device, "dtype": parameters[0].dtype}
+    seeds = getattr(model, "seeds", None)
+    generators = [torch.Generator().manual_seed(s) for s in (seeds or [seed])]
+    held_out = draw(
+        task,
+        eval_size,
+        [torch.Generator().manual_seed(s + HELD_OUT) for s in (seeds or [seed])],
+        seeds,
+        **place,
+    )
+    update = OPTIMIZERS[optimizer](parameters, lr=lr, fused=True)
+
+    shape = () if seeds is None else (len(seeds),)
+    history = History(reached=torch.full(shape, -1), diverged=torch.full(shape, -1))
+    losses, norms, eval_losses, accuracies = [], [], [], []
+    start = time.perf_counter()
+    bar = tqdm(range(1, steps + 1), leave=False, disable=None if progress else True, mininterval=0.5)
+    for step in bar:
+        x, y = draw(task, batch_size, generators, seeds, **place)
+        parts = [(model(x)[0], y)] if chunk is None else chunks(model, x, y, chunk, carry)
+        chunk_losses = []
+        for outputs, y_part in parts:
+            if not y_part.is_floating_point() and (y_part < 0).all():
+                continue  # nothing is asked in this chunk
+            loss = task.loss(outputs, y_part)
+            update.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            norm = gradient_norm(model) if clip_norm is None else clip_norm_(model, clip_norm)
+            if clip_value is not None:
+                nn.utils.clip_grad_value_(parameters, clip_value)
+            update.step()
+            chunk_losses.append(loss.detach())
+        if not chunk_losses:
+            raise ValueError(f"{type(task).__name__}: expected a target at one step at least, got none")
+        loss = torch.stack(chunk_losses).mean(dim=0)
+        losses.append(loss)
+        norms.append(norm)
+        if after_step is not None:
+            after_step(step, model)
+        broken = ~(loss.isfinite() & norm.isfinite())
+        history.diverged[broken.cpu() & (history.diverged < 0)] = step
+        if (history.diverged >= 0).all():
+            break
+        if step % evaluate_every == 0 or step == steps:
+            eval_loss, accuracy = evaluate(model, task, *held_out)
+            history.evaluated.append(step)
+            eval_losses.append(eval_loss)
+            accuracies.append(accuracy)
+            met = torch.zeros(shape, dtype=torch.bool)
+            if target_accuracy is not None:
+                met |= accuracy.cpu() >= target_accuracy
+            if target_loss is not None:
+                met |= eval_loss.cpu() <= target_loss
+            history.reached[met & (history.reached < 0)] = step
+            bar.set_postfix_str(f"loss {eval_loss.mean():.4f}", refresh=False)
+            if ((history.reached >= 0) | (history.diverged >= 0)).all():
+                break
+    bar.close()
+    history.seconds = time.perf_counter() - start
+    history.loss, history.grad_norm = torch.stack(losses).cpu(), torch.stack(norms).cpu()
+    history.eval_loss = torch.stack(eval_losses).cpu() if eval_losses else None
+    history.accuracy = torch.stack(accuracies).cpu() if accuracies and accuracies[0] is not None else None
+    history.message = divergence_message(history, seeds, clip_norm, lr)
+    if history.message:
+        print(history.message)
+    return history
+
+
+def draw(task, batch_size, generators, seeds, device=None, dtype=None):
+    """A batch for one model, or one for each seed, stacked along a leading axis of models."""
+    batches = [task.batch(batch_size, generator) for generator in generators]
+    x, y = batches[0] if seeds is None else (torch.stack(part) for part in zip(*batches))
+    return x.to(device=device, dtype=dtype), y.to(device=device, dtype=dtype if y.is_floating_point() else None)
+
+
+@torch.no_grad()
+def evaluate(model, task, x, y):
+    """(loss, accuracy) of ``model`` on given sequences, one number a model; accuracy None for real-valued targets."""
+    was_training = model.training
+    model.eval()
+    outputs = model(x)[0]
+    model.train(was_training)
+    return task.loss(outputs, y), task.accuracy(outputs, y)
+
+
+def gradient_norm(model):
+    """The norm of the gradient over all parameters, one number a model: what clipping by norm compares."""
+    if isinstance(model, Together):
+        return torch.stack([gradient_norm(one) for one in model.models])
+    several = getattr(model, "seeds", None) is not None
+    grads = [p.grad.flatten(1) if several else p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=-1) for g in grads]), dim=0)
+
+
+def clip_norm_(model, clip_norm):
+    """Scale each model's gradient to norm ``clip_norm`` where it is larger; returns the norms before.
+
+    ``nn.utils.clip_grad_norm_``, model by model: the same numbers for one model.
+    """
+    if isinstance(model, Together):
+        return torch.stack([clip_norm_(one, clip_norm) for one in model.models])
+    norm = gradient_norm(model)
+    scale = (clip_norm / (norm + 1e-6)).clamp(max=1.0)
+    for p in model.parameters():
+        if p.grad is not None:
+            p.grad.mul_(scale.view(-1, *[1] * (p.dim() - 1)) if scale.dim() else scale)
+    return norm
+
+
+def divergence_message(history, seeds, clip_norm, lr):
+    """What to tell about models whose loss or gradient ceased to be finite, or the empty string."""
+    dead = history.diverged >= 0
+    if not dead.any():
+        return ""
+    step = int(history.diverged[dead].min())
+    who = "" if seeds is None else f" for {int(dead.sum())} of {len(seeds)} seeds, first"
+    advice = "clip the gradient (clip_norm=1.0)" if clip_norm is None else "a lower clip_norm"
+    return f"Loss or gradient became NaN or infinite{who} at step {step}. Try {advice}, a lower rate than lr={lr:g}, or a smaller init."

@@ -1,0 +1,189 @@
+"""Explorers: a figure that answers a slider. Each computes what it shows, anew at every move; one call makes it.
+
+explore_unit()    one unit's map, its fixed points and its path (notebook 02)
+explore_bptt()    the backward pass, walked a step at a time (notebook 03)
+"""
+
+import html
+import io
+
+import ipywidgets
+import numpy as np
+import torch
+from PIL import Image
+
+from rnncourse import plotting
+from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
+from rnncourse.sequences import el_nino, windows
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls, a picture, and the picture in words.
+
+    ``update(**values)`` gets the controls' values by name, moves the ``artists`` of ``fig`` and returns the words. The rest of
+    the figure is drawn once: a move redraws the artists alone, over the stored background, and replaces the image's bytes.
+    """
+
+    def __init__(self, name, fig, artists, controls, update):
+        self.name, self.fig, self.artists, self.controls, self.update = name, fig, artists, controls, update
+        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.words = ipywidgets.HTML()
+        self.picture.add_class("explorer-picture")
+        self.words.add_class("explorer-words")
+        for artist in artists:
+            artist.set_animated(True)  # left out of the background
+        fig.canvas.draw()
+        fig.set_layout_engine("none")  # the layout is settled: no need to solve it again at every move
+        self.background = fig.canvas.copy_from_bbox(fig.bbox)
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+        super().__init__([ipywidgets.VBox(list(controls.values())), self.picture, self.words])
+        self.add_class("explorer")
+        self.redraw()
+
+    def redraw(self, change=None):
+        """Compute and draw for the controls' present values."""
+        words = self.update(**{name: control.value for name, control in self.controls.items()})
+        canvas = self.fig.canvas
+        canvas.restore_region(self.background)
+        for artist in self.artists:
+            artist.axes.draw_artist(artist)
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, format="png", compress_level=1)
+        self.picture.value = buffer.getvalue()
+        self.words.value = f'<p role="status" aria-live="polite">{html.escape(words)}</p>'
+
+    def __repr__(self):
+        return f"{self.name}(): an explorer with {len(self.controls)} controls; it moves where a kernel runs"
+
+
+def slider(description, low, high, value, step=None):
+    """A slider with its label; whole numbers if its limits are."""
+    kind = ipywidgets.IntSlider if isinstance(low, int) and isinstance(high, int) else ipywidgets.FloatSlider
+    step = step or (1 if kind is ipywidgets.IntSlider else (high - low) / 100)
+    style, layout = {"description_width": "16em"}, ipywidgets.Layout(width="34em", max_width="100%")
+    return kind(value=value, min=low, max=high, step=step, description=description, style=style, layout=layout)
+
+
+def dropdown(description, options):
+    """A choice with its label; ``options`` as ``ipywidgets.Dropdown`` takes them."""
+    style, layout = {"description_width": "16em"}, ipywidgets.Layout(width="34em", max_width="100%")
+    return ipywidgets.Dropdown(options=options, description=description, style=style, layout=layout)
+
+
+def explore_unit():
+    """One unit without input, h_t = tanh(w h_{t-1} + b): its map with the path of the state, its fixed points, its course in time."""
+    steps, grid = 30, np.linspace(-1, 1, 201)
+    fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.8)
+    left.plot(grid, grid, color="#888888", marker="", label="h' = h")
+    (curve,) = left.plot([], [], color=plotting.COLOURS[0], marker="", label="h' = tanh(w h + b)")
+    (path,) = left.plot([], [], color=plotting.COLOURS[1], marker="", linewidth=1, label="path of the state")
+    (stable,) = left.plot([], [], "o", color=plotting.COLOURS[2], markersize=9, markevery=1, label="stable fixed point")
+    (unstable,) = left.plot(
+        [], [], "o", color="k", mfc="white", markersize=9, markevery=1, label="unstable fixed point"
+    )
+    left.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title="The map from one state to the next")
+    left.set(xlabel="state $h_{t-1}$", ylabel="next state $h_t$")
+    left.legend(fontsize="x-small", loc="upper left")
+    (course,) = right.plot([], [], color=plotting.COLOURS[1], marker="o", markevery=1, markersize=4)
+    right.set(
+        xlim=(-0.5, steps + 0.5),
+        ylim=(-1.05, 1.05),
+        title="The state in time",
+        xlabel="time step t",
+        ylabel="state $h_t$",
+    )
+
+    def update(w, b, h_0):
+        h = trajectory(w, b, h_0, steps)
+        points = fixed_points(w, b)
+        kept = [p for p, slope in points if abs(slope) < 1]
+        left_behind = [p for p, slope in points if abs(slope) >= 1]
+        curve.set_data(grid, np.tanh(w * grid + b))
+        path.set_data(np.repeat(h, 2)[:-1], np.concatenate([[h[0]], np.repeat(h[1:], 2)]))
+        stable.set_data(kept, kept)
+        unstable.set_data(left_behind, left_behind)
+        course.set_data(np.arange(steps + 1), h)
+        return f"w = {w:.2f}, b = {b:.2f}: {describe_fixed_points(points)} {describe_end(h)}"
+
+    controls = {
+        "w": slider("recurrent weight w", -2.5, 2.5, 1.5, 0.05),
+        "b": slider("bias b", -1.0, 1.0, 0.0, 0.05),
+        "h_0": slider("first state h_0", -1.0, 1.0, 0.1, 0.05),
+    }
+    return Explorer("explore_unit", fig, [curve, path, stable, unstable, course], controls, update)
+
+
+def describe_fixed_points(points):
+    """In words: how many fixed points there are, where, and which of them hold the state."""
+    named = ", ".join(f"{p:.2f} ({'stable' if abs(slope) < 1 else 'unstable'})" for p, slope in points)
+    return f"one fixed point, at {named}." if len(points) == 1 else f"{len(points)} fixed points, at {named}."
+
+
+def describe_end(h):
+    """In words: where a course of states ends."""
+    if abs(h[-1] - h[-2]) < 0.01:
+        return f"From h_0 = {h[0]:.2f} the state goes to {h[-1]:.2f} and stays."
+    if abs(h[-1] - h[-3]) < 0.01:
+        return f"From h_0 = {h[0]:.2f} the state ends up jumping between {h[-2]:.2f} and {h[-1]:.2f}."
+    return f"From h_0 = {h[0]:.2f} the state is still moving after {len(h) - 1} steps, at {h[-1]:.2f}."
+
+
+def explore_bptt():
+    """The backward pass over twelve months of El Niño, walked a step at a time: what enters each dL/dh_t, and from where."""
+    T, H = 12, 8
+    months = torch.tensor(el_nino().to_numpy())
+    x, y = windows((months - months.mean()) / months.std(), T)
+    x, y = x[:1], torch.cat([x[:1, 1:], y[:1]], dim=1)  # at every step, predict the next month
+    times = np.arange(1, T + 1)
+    fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.6)
+    heat = left.imshow(np.zeros((H, T)), cmap=plotting.DIVERGING, aspect="auto", extent=(0.5, T + 0.5, H + 0.5, 0.5))
+    left.grid(False)
+    left.set(title="$dL/dh_t$, unit by unit, from the last step back", xlabel="time step t", ylabel="hidden unit")
+    lines = {}
+    for label, marker in (
+        ("immediate, $∂^+L/∂h_t$", "o"),
+        ("through $h_{t+1}$", "s"),
+        ("total, $dL/dh_t$", "^"),
+    ):
+        (lines[label],) = right.plot([], [], marker=marker, markevery=1, label=label)
+    right.set(xlim=(0.5, T + 0.5), ylim=(1e-5, 1e2), yscale="log", title="Where each $dL/dh_t$ comes from")
+    right.set(xlabel="time step t", ylabel="norm of the gradient")
+    right.legend(fontsize="x-small", loc="lower left")
+
+    def update(t, gain, steps_asked):
+        outputs, dL_dh, W_hy = backward_pass(x, y, H, gain, steps_asked)
+        immediate = outputs.grad[0] @ W_hy
+        through = dL_dh - immediate
+        norms = [v.norm(dim=-1).numpy() for v in (immediate, through, dL_dh)]
+        walked = times >= t
+        heat.set_data(np.where(walked, dL_dh.T.numpy(), np.nan))
+        scale = float(dL_dh.abs().max())
+        heat.set_clim(-scale, scale)
+        for line, norm in zip(lines.values(), norms):
+            line.set_data(times[walked & (norm > 0)], norm[walked & (norm > 0)])
+        first, flown, total = (norm[t - 1] for norm in norms)
+        came = f"{flown:.3g} comes through h_{t + 1}" if t < T else "nothing comes from later, this is the last step"
+        return (
+            f"At step {t} of {T}: ∂⁺L/∂h_{t}, by the output of this step alone, has norm {first:.3g}; {came}; "
+            f"together dL/dh_{t} has norm {total:.3g}, {total / norms[2][-1]:.3g} times that of the last step."
+        )
+
+    controls = {
+        "t": slider("walked back to step t", 1, T, T),
+        "gain": slider("largest singular value of W_hh", 0.2, 2.0, 1.0, 0.1),
+        "steps_asked": dropdown("steps with a loss", [("every step", T), ("the last step alone", 1)]),
+    }
+    return Explorer("explore_bptt", fig, [heat, *lines.values()], controls, update)
+
+
+def backward_pass(x, y, hidden_size, gain, steps_asked):
+    """One forward and backward pass: the outputs (with their ``.grad``), dL/dh_t of shape (T, hidden), and W_hy."""
+    model = VanillaRNN(1, hidden_size, 1, seeds=[0], dtype=x.dtype)
+    with torch.no_grad():
+        model.W_hh.weight *= gain / torch.linalg.matrix_norm(model.W_hh.weight[0], 2)
+    model.keep_dL_dh = True
+    outputs = model(x)[0][0]
+    outputs.retain_grad()
+    (outputs - y)[:, -steps_asked:].square().mean().backward()
+    return outputs, model.dL_dh[0, 0], model.W_hy.weight[0].detach()
