@@ -46,7 +46,7 @@ def jupyterlab(folder, scratch):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
-    command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
+    command += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     environment = {**os.environ, **{name: str(scratch / part) for name, part in state.items()}}
     log = scratch / "jupyterlab.log"
     with log.open("w") as output:
@@ -58,7 +58,10 @@ def jupyterlab(folder, scratch):
         yield url
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def answers(url):
@@ -78,18 +81,19 @@ def wait_until(condition, seconds, what):
 def run_notebook(page, url, name, errors_allowed=0, seconds=240):
     """Open a notebook whose outputs were cleared, run it by the menu, wait for the last cell or an error too many."""
     page.goto(f"{url}/lab/workspaces/{name.split('.')[0]}/tree/{name}?token={TOKEN}&reset")
-    page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+    kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+    page.wait_for_function(f"() => {kernel}?.status == 'idle'", timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     wait_until(lambda: not unrun_cells(page) or len(errors(page)) > errors_allowed, seconds, f"the end of {name}")
 
 
 def unrun_cells(page):
-    """The sources of the code cells that have not run to their end: `[ ]` or `[*]` stands beside them."""
-    return page.locator(".jp-CodeCell").evaluate_all(
-        """cells => cells.filter(cell => !/[0-9]/.test(cell.querySelector(".jp-InputPrompt").innerText))
-                          .map(cell => cell.querySelector(".cm-content").innerText.trim()).filter(source => source)"""
+    """The sources of the code cells that have not run to their end, as JupyterLab's own model has them."""
+    return page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+            .filter(cell => cell.type == "code" && (!cell.executionCount || cell.executionState == "running"))
+            .map(cell => cell.sharedModel.getSource().trim()).filter(source => source)"""
     )
 
 
