@@ -14,6 +14,8 @@ output at t alone, and a part through every later state (Werbos 1990; Pascanu, M
 
 import torch
 
+from rnncourse.arguments import check_choice, check_whole
+
 NONLINEARITIES = ("tanh", "relu", "linear")
 
 
@@ -120,8 +122,7 @@ def chunks(model, x, y, length, carry=True):
     carried on, cut from the graph by ``detach``, or starts from zero in each chunk where ``carry`` is False. y has a target
     for every step, along the axis that follows the batch.
     """
-    if not isinstance(length, int) or length < 1:
-        raise ValueError(f"length: expected a whole number of at least 1, got {length!r}")
+    check_whole("length", length)
     lead = x.dim() - 2  # the axes before time
     if y.dim() <= lead or y.shape[lead] != x.shape[-2]:
         raise ValueError(f"y: expected a target for each of the {x.shape[-2]} steps of x, got shape {tuple(y.shape)}")
@@ -150,9 +151,3 @@ def sum_over_time(dL_da, inputs):
     """Σ_t dL/da_t inputs_tᵀ, over the batch too, in one matrix product: time-first in, ([models,] hidden, n) out."""
     dL_da, inputs = (v.movedim(0, -3).flatten(-3, -2) for v in (dL_da, inputs))  # ([models,] T * batch, n)
     return dL_da.mT @ inputs
-
-
-def check_choice(name, value, choices):
-    """Raise ``ValueError`` that names what came and what may come, unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

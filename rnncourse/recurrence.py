@@ -13,7 +13,8 @@ import torch
 from scipy.optimize import brentq
 from torch import nn
 
-from rnncourse.bptt import NONLINEARITIES, check_choice, unroll
+from rnncourse.arguments import check_choice, check_whole
+from rnncourse.bptt import NONLINEARITIES, unroll
 
 PHI = {"tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}
 ENGINES = ("bptt", "loop")
@@ -60,7 +61,7 @@ class VanillaRNN(nn.Module):
             ("hidden_size", hidden_size),
             ("output_size", output_size),
         ):
-            check_positive(name, size)
+            check_whole(name, size)
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         check_choice("engine", engine, ENGINES)
         if seeds is not None and len(seeds) == 0:
@@ -171,7 +172,7 @@ def fixed_points(w, b):
 
 def trajectory(w, b, h_0, steps):
     """h_0, h_1 ... h_steps of one unit without input, h_t = tanh(w h_{t-1} + b): an array of steps + 1 numbers."""
-    check_positive("steps", steps)
+    check_whole("steps", steps)
     h = np.empty(steps + 1)
     h[0] = h_0
     for t in range(steps):
@@ -193,9 +194,3 @@ def check_sequence(x, input_size, dtype, models=None):
         raise TypeError(f"x: expected {dtype}, the dtype of the model's weights, got {x.dtype}")
     if not torch.compiler.is_compiling() and x.isnan().any():
         raise ValueError(f"x: expected numbers, got NaN in {int(x.isnan().sum())} of {x.numel()} places")
-
-
-def check_positive(name, value):
-    """Raise ``ValueError`` unless ``value`` is a whole number of at least 1."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from statsmodels import datasets
 from torch.nn import functional as F
 
-from rnncourse.bptt import check_choice
+from rnncourse.arguments import check_choice, check_positive, check_whole
 
 # ---------------------------------------------------------------- from data to tensors
 
@@ -65,12 +65,12 @@ def windows(series, length, horizon=1):
 
     series (n,) or (n, features) -> x (m, length, features), y (m, horizon, features), m = n - length - horizon + 1.
     """
+    check_whole("length", length)
+    check_whole("horizon", horizon)
     series = torch.tensor(np.asarray(series), dtype=torch.float32)
     series = series.unsqueeze(-1) if series.dim() == 1 else series
     if series.dim() != 2:
         raise ValueError(f"series: expected shape (n,) or (n, features), got {tuple(series.shape)}")
-    if length < 1 or horizon < 1:
-        raise ValueError(f"length and horizon: expected at least 1, got {length} and {horizon}")
     if len(series) < length + horizon:
         raise ValueError(f"series: expected at least length + horizon = {length + horizon} values, got {len(series)}")
     if series.isnan().any():
@@ -141,8 +141,8 @@ class Latch(Task):
     """
 
     def __init__(self, seq_len, k=4):
-        _at_least("seq_len", seq_len, 1)
-        _at_least("k", k, 2)
+        check_whole("seq_len", seq_len, 1)
+        check_whole("k", k, 2)
         self.seq_len, self.k, self.input_size, self.output_size = seq_len, k, k, k
         self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
 
@@ -155,8 +155,8 @@ class Order(Task):
     """Two marked symbols, A and B, each once among distractors: which came first? A bag of inputs can't tell: chance 1/2."""
 
     def __init__(self, seq_len, distractors=4):
-        _at_least("seq_len", seq_len, 2)
-        _at_least("distractors", distractors, 1)
+        check_whole("seq_len", seq_len, 2)
+        check_whole("distractors", distractors, 1)
         self.seq_len, self.distractors = seq_len, distractors
         self.input_size, self.output_size = distractors + 2, 2
         self.chance_loss, self.chance_accuracy = math.log(2), 1 / 2
@@ -178,7 +178,7 @@ class Adding(Task):
     input_size, output_size, chance_loss = 2, 1, 1 / 6
 
     def __init__(self, seq_len):
-        _at_least("seq_len", seq_len, 2)
+        check_whole("seq_len", seq_len, 2)
         self.seq_len = seq_len
 
     def batch(self, batch_size, generator=None):
@@ -200,9 +200,9 @@ class CopyMemory(Task):
     """
 
     def __init__(self, delay, symbols=10, k=8):
-        _at_least("delay", delay, 1)
-        _at_least("symbols", symbols, 1)
-        _at_least("k", k, 2)
+        check_whole("delay", delay, 1)
+        check_whole("symbols", symbols, 1)
+        check_whole("k", k, 2)
         self.delay, self.recalled, self.k = delay, symbols, k
         self.seq_len, self.input_size, self.output_size = delay + 2 * symbols, k + 2, k + 1
         self.chance_loss, self.chance_accuracy = symbols * math.log(k) / self.seq_len, 1 / k
@@ -222,9 +222,9 @@ class Echo(Task):
     """Say, at every step, which of ``k`` symbols came ``lag`` steps ago; nothing is asked at the first ``lag`` steps."""
 
     def __init__(self, seq_len, lag, k=4):
-        _at_least("lag", lag, 1)
-        _at_least("seq_len", seq_len, lag + 1)
-        _at_least("k", k, 2)
+        check_whole("lag", lag, 1)
+        check_whole("seq_len", seq_len, lag + 1)
+        check_whole("k", k, 2)
         self.seq_len, self.lag, self.k, self.input_size, self.output_size = seq_len, lag, k, k, k
         self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
 
@@ -304,16 +304,10 @@ def vowel(name="a", seconds=0.5, rate=8000, pitch=120):
     """
     check_choice("name", name, tuple(FORMANTS))
     for label, value in (("seconds", seconds), ("rate", rate), ("pitch", pitch)):
-        if not value > 0:
-            raise ValueError(f"{label}: expected a positive number, got {value!r}")
+        check_positive(label, value)
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     harmonics = torch.arange(pitch, rate / 2, pitch, dtype=torch.float64)
     width = 80.0  # Hz, half the width of each resonance
     weights = sum(1 / (1 + ((harmonics - formant) / width) ** 2) for formant in FORMANTS[name])
     sound = (weights.unsqueeze(1) * torch.sin(2 * math.pi * harmonics.unsqueeze(1) * time)).sum(dim=0)
     return (sound / sound.abs().max()).float()
-
-
-def _at_least(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")

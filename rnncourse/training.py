@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from rnncourse.bptt import check_choice, chunks
-from rnncourse.recurrence import check_positive
+from rnncourse.arguments import check_choice, check_positive, check_whole
+from rnncourse.bptt import chunks
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
@@ -95,10 +95,10 @@ def train(
         ("evaluate_every", evaluate_every),
         ("eval_size", eval_size),
     ):
-        check_positive(name, count)
+        check_whole(name, count)
     for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        if value is not None:
+            check_positive(name, value)
     parameters = list(model.parameters())
     place = {"device": parameters[0].device, "dtype": parameters[0].dtype}
     seeds = getattr(model, "seeds", None)
