@@ -16,7 +16,9 @@ OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adagrad": torch.optim.Adagrad,
 }
-HELD_OUT = 2**32  # evaluation batches come from seed + HELD_OUT: never those trained on
+# A seed's weights, training batches and held-out batches come from three streams of random numbers: from seed, seed +
+# TRAINING and seed + HELD_OUT. (torch's generator on a CPU takes a seed modulo 2**32.)
+TRAINING, HELD_OUT = 2**30, 2**31
 
 
 @dataclass
@@ -89,27 +91,18 @@ def train(
     the history up to there stays. The same seed gives the same run.
     """
     check_choice("optimizer", optimizer, tuple(OPTIMIZERS))
-    for name, count in (
-        ("steps", steps),
-        ("batch_size", batch_size),
-        ("evaluate_every", evaluate_every),
-        ("eval_size", eval_size),
-    ):
+    counts = {"steps": steps, "batch_size": batch_size, "evaluate_every": evaluate_every, "eval_size": eval_size}
+    for name, count in counts.items():
         check_whole(name, count)
-    for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None:
-            check_positive(name, value)
+    check_positive("lr", lr)
+    for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if bound is not None:
+            check_positive(name, bound)
     parameters = list(model.parameters())
     place = {"device": parameters[0].device, "dtype": parameters[0].dtype}
     seeds = getattr(model, "seeds", None)
-    generators = [torch.Generator().manual_seed(s) for s in (seeds or [seed])]
-    held_out = draw(
-        task,
-        eval_size,
-        [torch.Generator().manual_seed(s + HELD_OUT) for s in (seeds or [seed])],
-        seeds,
-        **place,
-    )
+    generators, others = ([torch.Generator().manual_seed(s + k) for s in seeds or [seed]] for k in (TRAINING, HELD_OUT))
+    held_out = draw(task, eval_size, others, seeds, **place)
     update = OPTIMIZERS[optimizer](parameters, lr=lr, fused=True)
 
     shape = () if seeds is None else (len(seeds),)
