@@ -78,28 +78,35 @@ def wait_until(condition, seconds, what):
         time.sleep(0.1)
 
 
-def run_notebook(page, url, name, errors_allowed=0, seconds=240):
-    """Open a notebook whose outputs were cleared, run it by the menu, wait for the last cell or an error too many."""
+# The code cells of the open notebook, as JupyterLab's own model has them.
+CODE_CELLS = '[...window.jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type == "code")'
+
+
+def run_notebook(page, url, name, seconds=240):
+    """Open a notebook whose outputs were cleared, run it by the menu, wait until all of it has run or a cell failed."""
     page.goto(f"{url}/lab/workspaces/{name.split('.')[0]}/tree/{name}?token={TOKEN}&reset")
     kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
     page.wait_for_function(f"() => {kernel}?.status == 'idle'", timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    wait_until(lambda: not unrun_cells(page) or len(errors(page)) > errors_allowed, seconds, f"the end of {name}")
+    wait_until(lambda: errors(page) or not unrun_cells(page), seconds, f"the end of {name}")
 
 
 def unrun_cells(page):
-    """The sources of the code cells that have not run to their end, as JupyterLab's own model has them."""
+    """The sources of the code cells that have not run to their end."""
     return page.evaluate(
-        """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
-            .filter(cell => cell.type == "code" && (!cell.executionCount || cell.executionState == "running"))
+        f"""() => {CODE_CELLS}.filter(cell => !cell.executionCount || cell.executionState == "running")
             .map(cell => cell.sharedModel.getSource().trim()).filter(source => source)"""
     )
 
 
 def errors(page):
-    """The texts of all error outputs in the open notebook; JupyterLab shows errors and stderr alike."""
-    return page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
+    """The errors among the outputs, but for those of cells that are meant to raise one."""
+    return page.evaluate(
+        f"""() => {CODE_CELLS}.filter(cell => !(cell.getMetadata("tags") || []).includes("raises-exception"))
+            .flatMap(cell => cell.outputs.toJSON()).filter(output => output.output_type == "error")
+            .map(output => output.ename + ": " + output.evalue)"""
+    )
 
 
 class Explorer:

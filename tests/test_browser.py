@@ -47,16 +47,10 @@ def page(chromium):
     page.close()
 
 
-def meant_to_fail(name):
-    cells = nbformat.read(NOTEBOOKS / name, as_version=4).cells
-    return sum("raises-exception" in cell.metadata.get("tags", []) for cell in cells)
-
-
 @pytest.mark.parametrize("name, function", EXPLORERS.items())
 def test_explorer(lab, page, capsys, name, function):
-    browser.run_notebook(page, lab, name, errors_allowed=meant_to_fail(name))
-    failed = browser.errors(page)
-    assert len(failed) == meant_to_fail(name), "\n".join(failed)
+    browser.run_notebook(page, lab, name)
+    assert browser.errors(page) == []
     assert browser.unrun_cells(page) == []
 
     explorer = browser.Explorer(page, function)
