@@ -1,5 +1,6 @@
 """What every public function says of an argument that it can't take: what came, and what was expected."""
 
+import math
 from numbers import Integral, Real
 
 
@@ -19,3 +20,9 @@ def check_positive(name, value):
     """Raise ``ValueError`` unless ``value`` is a number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
+
+
+def check_finite(name, value):
+    """Raise ``ValueError`` unless ``value`` is a number, neither NaN nor infinite."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")

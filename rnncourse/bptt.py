@@ -91,6 +91,12 @@ def unroll(x, h_0, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
     ``keep``, a dict, receives ``keep["dL_dh"]`` in the backward pass: dL/dh_t of every step, of the returned shape.
     Raises ``ValueError`` on shapes that do not fit and on an unknown nonlinearity, ``TypeError`` on mixed dtypes.
     """
+    check_recurrence(x, h_0, W_xh, b_h, W_hh, nonlinearity)
+    return Unroll.apply(x, h_0, W_xh, b_h, W_hh, nonlinearity, keep)
+
+
+def check_recurrence(x, h_0, W_xh, b_h, W_hh, nonlinearity):
+    """Raise ``ValueError`` or ``TypeError``, saying what came and what was expected, if ``unroll`` can't run on these."""
     check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
     hidden, input_size = W_xh.shape[-2:]
     models = tuple(W_hh.shape[:-2])
@@ -112,7 +118,6 @@ def unroll(x, h_0, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
             raise ValueError(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
         if tensor.dtype != x.dtype:
             raise TypeError(f"{name}: expected the dtype of x, {x.dtype}, got {tensor.dtype}")
-    return Unroll.apply(x, h_0, W_xh, b_h, W_hh, nonlinearity, keep)
 
 
 def chunks(model, x, y, length, carry=True):

@@ -7,14 +7,15 @@ computes the same states faster; ``engine="loop"`` goes back to the loop.
 """
 
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
 from torch import nn
 
-from rnncourse.arguments import check_choice, check_whole
-from rnncourse.bptt import NONLINEARITIES, unroll
+from rnncourse.arguments import check_choice, check_finite, check_whole
+from rnncourse.bptt import NONLINEARITIES, check_recurrence, unroll
 
 PHI = {"tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}
 ENGINES = ("bptt", "loop")
@@ -27,6 +28,7 @@ def unroll_loop(x, h_prev, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
     """
     if keep is not None:
         raise ValueError('dL/dh_t is kept by the engine alone: use engine="bptt", or retain_grad on each state')
+    check_recurrence(x, h_prev, W_xh, b_h, W_hh, nonlinearity)
     phi = PHI[nonlinearity]
     h = []
     for x_t in x.unbind(-2):
@@ -64,14 +66,8 @@ class VanillaRNN(nn.Module):
             check_whole(name, size)
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         check_choice("engine", engine, ENGINES)
-        if seeds is not None and len(seeds) == 0:
-            raise ValueError(f"seeds: expected None or at least one seed, got {seeds!r}")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
-        self.nonlinearity, self.engine, self.seeds = (
-            nonlinearity,
-            engine,
-            None if seeds is None else list(seeds),
-        )
+        self.nonlinearity, self.engine, self.seeds = nonlinearity, engine, check_seeds(seeds)
         make = nn.Linear if seeds is None else lambda *sizes, **options: Linears(len(seeds), *sizes, **options)
         place = {"device": device, "dtype": dtype}
         self.W_xh = make(input_size, hidden_size, **place)
@@ -103,16 +99,15 @@ class VanillaRNN(nn.Module):
 
     def states(self, x, h_prev=None):
         """h_1 ... h_T, of shape (batch, seq_len, hidden_size): what ``forward`` reads its outputs from."""
-        if self.seeds is not None and x.dim() == 3:
-            x = x.expand(len(self.seeds), *x.shape)
-        check_sequence(x, self.input_size, self.W_xh.weight.dtype, self.seeds and len(self.seeds))
+        models = () if self.seeds is None else (len(self.seeds),)
+        dtype = self.W_xh.weight.dtype
+        check_sequence(x, self.input_size, dtype, models)
+        x = x.expand(*models, *x.shape[-3:])  # an x without the axis of models goes to each of them
         state_shape = (*x.shape[:-2], self.hidden_size)
         if h_prev is None:
             h_prev = x.new_zeros(state_shape)
-        elif h_prev.shape != state_shape:
-            raise ValueError(
-                f"h_prev: expected shape {tuple(state_shape)}, one state a sequence, got {tuple(h_prev.shape)}"
-            )
+        else:
+            check_state(h_prev, state_shape, dtype)
         keep = self._kept if self.keep_dL_dh else None
         run = unroll if self.engine == "bptt" else unroll_loop
         return run(x, h_prev, self.W_xh.weight, self.W_xh.bias, self.W_hh.weight, self.nonlinearity, keep)
@@ -145,6 +140,15 @@ class Linears(nn.Module):
 @torch.no_grad()
 def copy_weights_(model, rnn):
     """Give ``model``'s recurrence the weights of ``rnn``, an ``nn.RNN`` of one layer. Its two biases add up to b_h."""
+    if not isinstance(rnn, nn.RNN):
+        raise TypeError(f"rnn: expected an nn.RNN, got {type(rnn).__name__}")
+    if rnn.num_layers != 1 or rnn.bidirectional or not rnn.bias:
+        raise ValueError(f"rnn: expected one layer, one direction, with biases, got {rnn}")
+    if model.seeds is not None:
+        raise ValueError(f"model: expected one model, got {len(model.seeds)}, with seeds={model.seeds}")
+    for name in ("input_size", "hidden_size", "nonlinearity"):
+        if getattr(rnn, name) != getattr(model, name):
+            raise ValueError(f"rnn: expected {name}={getattr(model, name)!r}, as in model, got {getattr(rnn, name)!r}")
     model.W_xh.weight.copy_(rnn.weight_ih_l0)
     model.W_xh.bias.copy_(rnn.bias_ih_l0 + rnn.bias_hh_l0)
     model.W_hh.weight.copy_(rnn.weight_hh_l0)
@@ -156,14 +160,13 @@ def fixed_points(w, b):
     The slope w (1 - h*²) says whether the unit stays near h*: stable where it lies between -1 and 1.
     """
     for name, value in (("w", w), ("b", b)):
-        if not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value!r}")
+        check_finite(name, value)
 
     def gap(h):
         return math.tanh(w * h + b) - h
 
-    # gap turns where w (1 - tanh²) = 1: between its turning points it is monotone and crosses zero at most once
-    turns = [(s * math.atanh(math.sqrt(1 - 1 / w)) - b) / w for s in (-1, 1)] if w > 1 else []
+    # gap turns where w (1 - tanh²) = 1, that is cosh² = w: between its turns it is monotone and crosses zero at most once
+    turns = [(s * math.acosh(math.sqrt(w)) - b) / w for s in (-1, 1)] if w > 1 else []
     edges = [-1.0, *(h for h in turns if -1 < h < 1), 1.0]
     roots = [h for h in edges if gap(h) == 0]  # at a turning point, or where tanh rounds to ±1
     roots += [brentq(gap, lo, hi, xtol=1e-14) for lo, hi in zip(edges, edges[1:]) if gap(lo) * gap(hi) < 0]
@@ -172,6 +175,8 @@ def fixed_points(w, b):
 
 def trajectory(w, b, h_0, steps):
     """h_0, h_1 ... h_steps of one unit without input, h_t = tanh(w h_{t-1} + b): an array of steps + 1 numbers."""
+    for name, value in (("w", w), ("b", b), ("h_0", h_0)):
+        check_finite(name, value)
     check_whole("steps", steps)
     h = np.empty(steps + 1)
     h[0] = h_0
@@ -180,17 +185,43 @@ def trajectory(w, b, h_0, steps):
     return h
 
 
-def check_sequence(x, input_size, dtype, models=None):
+def check_sequence(x, input_size, dtype, models=()):
     """Raise ``ValueError`` or ``TypeError``, saying what came and what was expected, if x can't be read as a sequence."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
-    lead = () if models is None else (models,)
-    if x.dim() != len(lead) + 3 or x.shape[-1] != input_size or x.shape[: len(lead)] != lead:
-        expected = ", ".join([*map(str, lead), "batch", "seq_len", str(input_size)])
-        raise ValueError(f"x: expected shape ({expected}), got {tuple(x.shape)}")
+    if x.dim() < 3 or x.shape[-1] != input_size or tuple(x.shape[:-3]) not in ((), models):
+        expected = f"(batch, seq_len, {input_size})"
+        if models:
+            expected += f" or ({models[0]}, batch, seq_len, {input_size})"
+        raise ValueError(f"x: expected shape {expected}, got {tuple(x.shape)}")
     if 0 in x.shape:
         raise ValueError(f"x: expected at least one sequence of at least one step, got shape {tuple(x.shape)}")
-    if x.dtype != dtype:
-        raise TypeError(f"x: expected {dtype}, the dtype of the model's weights, got {x.dtype}")
-    if not torch.compiler.is_compiling() and x.isnan().any():
-        raise ValueError(f"x: expected numbers, got NaN in {int(x.isnan().sum())} of {x.numel()} places")
+    check_numbers("x", x, dtype)
+
+
+def check_state(h_prev, shape, dtype):
+    """The same for the state to start from."""
+    if not isinstance(h_prev, torch.Tensor):
+        raise TypeError(f"h_prev: expected a tensor or None, got {type(h_prev).__name__}")
+    if h_prev.shape != shape:
+        raise ValueError(f"h_prev: expected shape {tuple(shape)}, one state a sequence, got {tuple(h_prev.shape)}")
+    check_numbers("h_prev", h_prev, dtype)
+
+
+def check_numbers(name, values, dtype):
+    """The same for the entries of a tensor: of the weights' dtype, and none of them NaN."""
+    if values.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype}, the dtype of the model's weights, got {values.dtype}")
+    if not torch.compiler.is_compiling() and values.isnan().any():
+        raise ValueError(f"{name}: expected numbers, got NaN in {int(values.isnan().sum())} of {values.numel()} places")
+
+
+def check_seeds(seeds):
+    """``seeds`` as a list, or None; ``TypeError`` or ``ValueError`` if they are no whole numbers, or none at all."""
+    if seeds is None:
+        return None
+    if isinstance(seeds, str) or not hasattr(seeds, "__len__") or not all(isinstance(s, Integral) for s in seeds):
+        raise TypeError(f"seeds: expected None or whole numbers, such as range(5), got {seeds!r}")
+    if len(seeds) == 0:
+        raise ValueError(f"seeds: expected None or at least one seed, got {seeds!r}")
+    return [int(s) for s in seeds]
