@@ -51,36 +51,39 @@ def claim(text, condition):
 
 def near(a, b, tolerance):
     """``|a - b| <= tolerance`` everywhere. False where either is NaN, or infinite."""
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance: expected a number from 0 up, and finite, got {tolerance!r}")
     a, b = _numbers(a, b)
     with np.errstate(invalid="ignore"):
-        difference = np.abs(a - b)
-    return _compare(difference <= tolerance, a, b, f"differ by at most {tolerance:g}", difference)
+        difference = np.abs(np.subtract(a, b, dtype=np.result_type(a, b, np.float64)))
+    wish = f"a difference of at most {tolerance:g} (it is up to {difference.max(initial=0.0):.3g})"
+    return _compare(difference <= tolerance, wish, a, b)
 
 
 def below(a, b):
     """``a < b`` everywhere; False where either is NaN."""
-    a, b = _numbers(a, b)
-    return _compare(a < b, a, b, "first below second")
+    a, b = _numbers(a, b, kinds="iuf")
+    return _compare(a < b, "the first below the second", a, b)
 
 
 def above(a, b):
     """``a > b`` everywhere; False where either is NaN."""
-    a, b = _numbers(a, b)
-    return _compare(a > b, a, b, "first above second")
+    a, b = _numbers(a, b, kinds="iuf")
+    return _compare(a > b, "the first above the second", a, b)
 
 
 def between(a, low, high):
     """``low <= a <= high`` everywhere; False where any is NaN."""
-    a, low, high = _numbers(a, low, high)
-    return Comparison((low <= a) & (a <= high), f"expected {_show(a)} between {_show(low)} and {_show(high)}")
+    a, low, high = _numbers(a, low, high, kinds="iuf")
+    return _compare((low <= a) & (a <= high), "the first between the second and the third", a, low, high)
 
 
 def same(a, b):
     """Equal values, of equal shape where both have one: shapes, strings, numbers, tensors. NaN equals nothing."""
     x, y = _array(a), _array(b)
     if x.shape != y.shape:
-        return Comparison(np.array(False), f"shapes differ: {x.shape} and {y.shape}; values {_show(a)} and {_show(b)}")
-    return Comparison(np.asarray(x == y, dtype=bool), f"expected the same, got {_show(a)} and {_show(b)}")
+        return Comparison(np.array(False), f"shapes differ: {x.shape} and {y.shape}; values {_show(x)} and {_show(y)}")
+    return _compare(np.broadcast_to(np.asarray(x == y, dtype=bool), x.shape), "the same", x, y)
 
 
 def summary():
@@ -94,23 +97,25 @@ def _array(value):
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def _numbers(*values):
+def _numbers(*values, kinds="iufc"):
     arrays = [_array(value) for value in values]
     for value, array in zip(values, arrays):
-        if array.dtype.kind not in "iufc":
+        if array.dtype.kind not in kinds:
             raise TypeError(f"expected numbers to compare, got {value!r}")
     return np.broadcast_arrays(*arrays)
 
 
-def _compare(holds, a, b, wish, difference=None):
-    shown = f"expected {wish}, got {_show(a)} and {_show(b)}"
-    if difference is not None and difference.size:
-        shown += f", difference up to {np.max(difference):.3g}"
+def _compare(holds, wish, *values):
+    """The comparison of arrays of one shape; where it fails in a place of many, the words name the first such place."""
+    holds = np.asarray(holds)
+    shown = f"expected {wish}, got {' and '.join(map(_show, values))}"
+    if holds.ndim and not holds.all():
+        place = tuple(np.argwhere(~holds)[0].tolist())
+        shown += f"; first at {list(place)}: {' and '.join(_show(value[place]) for value in values)}"
     return Comparison(holds, shown)
 
 
-def _show(value):
-    array = _array(value)
+def _show(array):
     if array.size == 1 and array.dtype.kind in "iuf":
         return f"{array.item():.6g}"
     return np.array2string(array, precision=4, threshold=8)
