@@ -114,7 +114,7 @@ def test_the_helpers_are_what_they_say(a, b, tolerance):
         (same("ab", "ba"), ["the same", "'ab' and 'ba'"]),
         (same((1, 2), (1, 2, 3)), ["shapes differ: (2,) and (3,)", "[1 2] and [1 2 3]"]),
         (same((4, 2), (4, 3)), ["[4 2] and [4 3]", "first at [1]: 2 and 3"]),
-        (below(torch.arange(100), torch.arange(1, 101).clip(max=99)), ["1 of 100", "first at [99]: 99 and 98"]),
+        (below(torch.arange(100), torch.arange(1, 101).clip(max=99)), ["1 of 100", "first at [99]: 99 and 99"]),
         (near(torch.zeros(2, 2), [[0, 1], [0, 2]], 0.5), ["2 of 4", "first at [0, 1]: 0 and 1", "up to 2"]),
         (np.array([True, False, False]), ["2 of 3 places fail", "the condition is False"]),
         (False, ["the condition is False"]),
@@ -175,7 +175,12 @@ def test_summary_lists_the_claims_in_order(capsys):
         claim(text, True)
     assert listed(capsys) == ["b", "a", "c"]
     claims.summary()
-    assert capsys.readouterr().out.splitlines() == ["3 claims, each measured above:", "  1. ✔ b", "  2. ✔ a", "  3. ✔ c"]
+    assert capsys.readouterr().out.splitlines() == [
+        "3 claims, each measured above:",
+        "  1. ✔ b",
+        "  2. ✔ a",
+        "  3. ✔ c",
+    ]
 
 
 def test_a_claim_made_again_is_listed_once_and_last(capsys):
