@@ -9,6 +9,7 @@ A notebook whose run fails, or whose outputs would not do, is left as it was, an
 import argparse
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -98,8 +99,8 @@ def execute(path, timeout=600):
         record_timing=False,
         coalesce_streams=True,
     )
-    # As in the tests (conftest.py): no progress bars.
-    client.execute(env={**os.environ, "TQDM_DISABLE": "1"})
+    # As in the tests (conftest.py): no progress bars, and nothing of what a kernel logs about itself.
+    client.execute(env={**os.environ, "TQDM_DISABLE": "1"}, stderr=subprocess.DEVNULL)
     return clean(notebook)
 
 
