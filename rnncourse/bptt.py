@@ -133,8 +133,15 @@ def chunks(model, x, y, length, carry=True):
         raise ValueError(f"y: expected a target for each of the {x.shape[-2]} steps of x, got shape {tuple(y.shape)}")
     h = None
     for x_chunk, y_chunk in zip(x.split(length, dim=-2), y.split(length, dim=lead)):
-        outputs, h = model(x_chunk, h.detach() if carry and h is not None else None)
+        outputs, h = model(x_chunk, cut(h) if carry else None)
         yield outputs, y_chunk
+
+
+def cut(state):
+    """A state without its graph: a tensor, None, or a tuple of states as LSTMs have. NaN, of a model that has diverged, is 0."""
+    if state is None or isinstance(state, tuple):
+        return state and tuple(map(cut, state))
+    return torch.where(state.isnan(), 0.0, state.detach())
 
 
 def time_first(x):

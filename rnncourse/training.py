@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rnncourse.arguments import check_choice, check_positive, check_whole
 from rnncourse.bptt import chunks
+from rnncourse.recurrence import check_seeds
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
@@ -44,14 +45,13 @@ class History:
 class Together(nn.Module):
     """Independent models of any kind as one, a seed each: what ``VanillaRNN(..., seeds=...)`` is for ``nn.LSTM`` and others.
 
-    ``make()`` builds a model that maps x (batch, seq_len, input_size) to (outputs, state). It runs them one after another.
+    ``make()`` builds a model that maps x (batch, seq_len, input_size) and a state to (outputs, state). It runs them one
+    after another; the state is a tuple of theirs.
     """
 
     def __init__(self, make, seeds):
         super().__init__()
-        if len(seeds) == 0:
-            raise ValueError(f"seeds: expected at least one, got {seeds!r}")
-        self.seeds = list(seeds)
+        self.seeds = check_seeds(seeds)
         self.models = nn.ModuleList()
         for seed in self.seeds:
             with torch.random.fork_rng(devices=[]):
@@ -60,7 +60,9 @@ class Together(nn.Module):
 
     def forward(self, x, state=None):
         x = x.expand(len(self.models), *x.shape) if x.dim() == 3 else x
-        return torch.stack([model(x_s)[0] for model, x_s in zip(self.models, x)]), None
+        states = [None] * len(self.models) if state is None else state
+        outputs, states = zip(*[model(x_s, h_s) for model, x_s, h_s in zip(self.models, x, states)])
+        return torch.stack(outputs), states
 
 
 class WithReadout(nn.Module):
@@ -95,6 +97,8 @@ def train(
     for name, count in counts.items():
         check_whole(name, count)
     check_positive("lr", lr)
+    if target_accuracy is not None and not 0 < target_accuracy <= 1:
+        raise ValueError(f"target_accuracy: expected a share, above 0 and at most 1, got {target_accuracy!r}")
     for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if bound is not None:
             check_positive(name, bound)
@@ -103,13 +107,17 @@ def train(
     seeds = getattr(model, "seeds", None)
     generators, others = ([torch.Generator().manual_seed(s + k) for s in seeds or [seed]] for k in (TRAINING, HELD_OUT))
     held_out = draw(task, eval_size, others, seeds, **place)
-    update = OPTIMIZERS[optimizer](parameters, lr=lr, fused=True)
+    if target_accuracy is not None and held_out[1].is_floating_point():
+        raise ValueError(f"target_accuracy: expected None for real-valued targets, got {target_accuracy!r}")
+    fused = parameters[0].is_cpu or None  # None: torch's choice
+    update = OPTIMIZERS[optimizer](parameters, lr=lr, fused=fused)
 
     shape = () if seeds is None else (len(seeds),)
     history = History(reached=torch.full(shape, -1), diverged=torch.full(shape, -1))
     losses, norms, eval_losses, accuracies = [], [], [], []
     start = time.perf_counter()
-    bar = tqdm(range(1, steps + 1), leave=False, disable=None if progress else True, mininterval=0.5)
+    shown = {} if progress else {"disable": True}  # where the bar is not refused, TQDM_DISABLE decides
+    bar = tqdm(range(1, steps + 1), leave=False, mininterval=0.5, **shown)
     for step in bar:
         x, y = draw(task, batch_size, generators, seeds, **place)
         parts = [(model(x)[0], y)] if chunk is None else chunks(model, x, y, chunk, carry)
@@ -146,7 +154,7 @@ def train(
                 met |= accuracy.cpu() >= target_accuracy
             if target_loss is not None:
                 met |= eval_loss.cpu() <= target_loss
-            history.reached[met & (history.reached < 0)] = step
+            history.reached[met & (history.reached < 0) & (history.diverged < 0)] = step
             bar.set_postfix_str(f"loss {eval_loss.mean():.4f}", refresh=False)
             if ((history.reached >= 0) | (history.diverged >= 0)).all():
                 break
@@ -184,6 +192,8 @@ def gradient_norm(model):
         return torch.stack([gradient_norm(one) for one in model.models])
     several = getattr(model, "seeds", None) is not None
     grads = [p.grad.flatten(1) if several else p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    if not grads:
+        raise ValueError("the model has no gradient yet: call backward on a loss of its outputs first")
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=-1) for g in grads]), dim=0)
 
 
@@ -192,6 +202,7 @@ def clip_norm_(model, clip_norm):
 
     ``nn.utils.clip_grad_norm_``, model by model: the same numbers for one model.
     """
+    check_positive("clip_norm", clip_norm)
     if isinstance(model, Together):
         return torch.stack([clip_norm_(one, clip_norm) for one in model.models])
     norm = gradient_norm(model)
@@ -209,5 +220,5 @@ def divergence_message(history, seeds, clip_norm, lr):
         return ""
     step = int(history.diverged[dead].min())
     who = "" if seeds is None else f" for {int(dead.sum())} of {len(seeds)} seeds, first"
-    advice = "clip the gradient (clip_norm=1.0)" if clip_norm is None else "a lower clip_norm"
+    advice = "clipping the gradient (clip_norm=1.0)" if clip_norm is None else "a lower clip_norm"
     return f"Loss or gradient became NaN or infinite{who} at step {step}. Try {advice}, a lower rate than lr={lr:g}, or a smaller init."
