@@ -6,6 +6,7 @@ nothing is asked, or (batch, n, output_size) real values.
 """
 
 import math
+from operator import index
 from pathlib import Path
 
 import names
@@ -43,8 +44,8 @@ class Vocabulary:
         return torch.tensor([self.numbers[c] for c in text], dtype=torch.long)
 
     def decode(self, numbers):
-        """The text of a sequence of numbers. ``KeyError`` names those that stand for no character."""
-        numbers = [int(i) for i in numbers]
+        """The text of a sequence of whole numbers. ``KeyError`` names those that stand for no character."""
+        numbers = [index(i) for i in numbers]
         missing = sorted({i for i in numbers if not 0 <= i < len(self)})
         if missing:
             raise KeyError(f"no character has the number {missing}; the vocabulary has 0 to {len(self) - 1}")
@@ -53,11 +54,13 @@ class Vocabulary:
 
 def one_hot(numbers, size):
     """(...,) whole numbers -> (..., size) floats, each row a 1 in the numbered place and 0 elsewhere."""
-    if numbers.is_floating_point() or numbers.dtype == torch.bool:
+    _check_tensor("numbers", numbers)
+    check_whole("size", size)
+    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
         raise TypeError(f"numbers: expected whole numbers, got {numbers.dtype}")
     if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
         raise ValueError(f"numbers: expected 0 to {size - 1}, got {int(numbers.min())} to {int(numbers.max())}")
-    return F.one_hot(numbers, size).float()
+    return F.one_hot(numbers.long(), size).float()
 
 
 def windows(series, length, horizon=1):
@@ -67,16 +70,17 @@ def windows(series, length, horizon=1):
     """
     check_whole("length", length)
     check_whole("horizon", horizon)
-    series = torch.tensor(np.asarray(series), dtype=torch.float32)
+    series = np.asarray(series)
+    if series.dtype.kind not in "iuf":
+        raise TypeError(f"series: expected real numbers, got dtype {series.dtype}")
+    series = torch.tensor(series, dtype=torch.float32)
     series = series.unsqueeze(-1) if series.dim() == 1 else series
     if series.dim() != 2:
         raise ValueError(f"series: expected shape (n,) or (n, features), got {tuple(series.shape)}")
     if len(series) < length + horizon:
         raise ValueError(f"series: expected at least length + horizon = {length + horizon} values, got {len(series)}")
-    if series.isnan().any():
-        raise ValueError(
-            f"series: expected numbers, got NaN in {int(series.isnan().sum())} places; fill the gaps first"
-        )
+    if gaps := int((~series.isfinite()).sum()):
+        raise ValueError(f"series: expected finite numbers, got NaN or infinity in {gaps} places; fill the gaps first")
     both = series.unfold(0, length + horizon, 1).mT  # (m, length + horizon, features)
     return both[:, :length], both[:, length:]
 
@@ -87,10 +91,12 @@ def pad(sequences, value=0.0):
     The mask is True where a step is real, False where it was filled with ``value``.
     """
     sequences = [torch.as_tensor(s) for s in sequences]
-    if not sequences or min(len(s) for s in sequences) == 0:
-        raise ValueError(
-            f"sequences: expected at least one, each of at least one step, got {[len(s) for s in sequences]}"
-        )
+    shapes = [tuple(s.shape) for s in sequences]
+    if not shapes or any(not shape or shape[0] == 0 for shape in shapes):
+        raise ValueError(f"sequences: expected at least one, each of at least one step, got the shapes {shapes}")
+    if len({(s.dtype, *s.shape[1:]) for s in sequences}) > 1:
+        got = [(str(s.dtype), shape) for s, shape in zip(sequences, shapes)]
+        raise ValueError(f"sequences: expected one dtype, and shapes that differ in length alone, got {got}")
     padded = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=value)
     lengths = torch.tensor([len(s) for s in sequences])
     return padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1)
@@ -116,7 +122,7 @@ class Task:
 
     def loss(self, outputs, y):
         """Mean cross-entropy (nats) or mean squared error of the last outputs, one number a model: shape (models,) or ()."""
-        outputs = outputs[..., -self._asked(y) :, :]
+        outputs = last_outputs(outputs, y)
         if y.is_floating_point():
             return (outputs - y).square().mean(dim=(-3, -2, -1))
         nll = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none", ignore_index=-1).view_as(y)
@@ -126,12 +132,22 @@ class Task:
         """The share of targets that the largest output names; None for real-valued targets. Shape as ``loss``."""
         if y.is_floating_point():
             return None
-        y = y[..., -(self.recalled or y.shape[-1]) :]
-        right = (outputs[..., -y.shape[-1] :, :].argmax(-1) == y) & (y >= 0)
-        return right.sum(dim=(-2, -1)) / (y >= 0).sum(dim=(-2, -1))
+        n = self.recalled or y.shape[-1]
+        right = (last_outputs(outputs, y).argmax(-1) == y)[..., -n:]  # never where y is -1
+        return right.sum(dim=(-2, -1)) / (y >= 0)[..., -n:].sum(dim=(-2, -1))
 
-    def _asked(self, y):
-        return y.shape[-2] if y.is_floating_point() else y.shape[-1]
+
+def last_outputs(outputs, y):
+    """Of outputs ([models,] batch, seq_len, output_size), those of the last steps, which the targets y are for."""
+    real = y.is_floating_point()
+    if outputs.dim() >= 3 and y.dim() >= 2:
+        last = outputs[..., -y.shape[-2 if real else -1] :, :]
+        if y.shape == (last.shape if real else last.shape[:-1]):
+            return last
+    raise ValueError(
+        f"outputs: expected ([models,] batch, seq_len, output_size) with the models, the batch and at least the steps of "
+        f"the targets, got {tuple(outputs.shape)} for {y.dtype} targets of shape {tuple(y.shape)}"
+    )
 
 
 class Latch(Task):
@@ -147,6 +163,7 @@ class Latch(Task):
         self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         symbols = torch.randint(self.k, (batch_size, self.seq_len), generator=generator)
         return one_hot(symbols, self.k), symbols[:, :1].clone()
 
@@ -162,6 +179,7 @@ class Order(Task):
         self.chance_loss, self.chance_accuracy = math.log(2), 1 / 2
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         symbols = torch.randint(2, 2 + self.distractors, (batch_size, self.seq_len), generator=generator)
         places = torch.rand(batch_size, self.seq_len, generator=generator).argsort(dim=1)[:, :2]  # two different steps
         symbols.scatter_(1, places[:, :1], 0).scatter_(1, places[:, 1:], 1)  # A at the first of them, B at the second
@@ -182,6 +200,7 @@ class Adding(Task):
         self.seq_len = seq_len
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         values = torch.rand(batch_size, self.seq_len, generator=generator)
         half = self.seq_len // 2
         first = torch.randint(half, (batch_size, 1), generator=generator)
@@ -208,6 +227,7 @@ class CopyMemory(Task):
         self.chance_loss, self.chance_accuracy = symbols * math.log(k) / self.seq_len, 1 / k
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         S, blank, go = self.recalled, self.k, self.k + 1
         message = torch.randint(self.k, (batch_size, S), generator=generator)
         x = torch.full((batch_size, self.seq_len), blank)
@@ -229,6 +249,7 @@ class Echo(Task):
         self.chance_loss, self.chance_accuracy = math.log(k), 1 / k
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         symbols = torch.randint(self.k, (batch_size, self.seq_len), generator=generator)
         unasked = torch.full((batch_size, self.lag), -1)
         return one_hot(symbols, self.k), torch.cat([unasked, symbols[:, : -self.lag]], dim=1)
@@ -238,15 +259,27 @@ class Examples(Task):
     """A task on given examples, drawn with replacement: x (examples, seq_len, input_size), y as every task's targets."""
 
     def __init__(self, x, y, output_size=None):
-        if x.dim() != 3 or len(x) != len(y) or len(x) == 0:
+        _check_tensor("x", x)
+        _check_tensor("y", y)
+        y_axes = "n, output_size" if y.is_floating_point() else "n"
+        y_fits = y.dim() == (3 if y.is_floating_point() else 2) and 1 <= y.shape[1]
+        if x.dim() != 3 or 0 in x.shape or not y_fits or len(x) != len(y) or y.shape[1] > x.shape[1]:
             raise ValueError(
-                f"x: expected (examples, seq_len, input_size), y as many examples, got {tuple(x.shape)}, {tuple(y.shape)}"
+                f"expected x (examples, seq_len, input_size) and {y.dtype} targets y (examples, {y_axes}), n at most "
+                f"seq_len, got {tuple(x.shape)} and {tuple(y.shape)}"
             )
+        if gaps := int(x.isnan().sum() + y.isnan().sum()):
+            raise ValueError(f"expected numbers, got NaN in {gaps} places of x and y")
+        least = y.shape[-1] if y.is_floating_point() else max(int(y.max()) + 1, 1)
+        output_size = least if output_size is None else output_size
+        check_whole("output_size", output_size, least)
+        if y.is_floating_point() and output_size != least:
+            raise ValueError(f"output_size: expected {least} for these targets, got {output_size}")
         self.x, self.y = x, y
-        self.seq_len, self.input_size = x.shape[1:]
-        self.output_size = output_size or (y.shape[-1] if y.is_floating_point() else int(y.max()) + 1)
+        self.seq_len, self.input_size, self.output_size = *x.shape[1:], output_size
 
     def batch(self, batch_size, generator=None):
+        check_whole("batch_size", batch_size)
         drawn = torch.randint(len(self.x), (batch_size,), generator=generator)
         return self.x[drawn], self.y[drawn]
 
@@ -259,8 +292,10 @@ def census_names(kind="last", count=None):
     check_choice("kind", kind, tuple(names.FILES))
     lines = Path(names.FILES[kind]).read_text(encoding="ascii").splitlines()
     found = [line.split()[0].lower() for line in lines if line.strip()]
-    if count is not None and not 1 <= count <= len(found):
-        raise ValueError(f"count: expected 1 to {len(found)} names of kind {kind!r}, got {count!r}")
+    if count is not None:
+        check_whole("count", count)
+        if count > len(found):
+            raise ValueError(f"count: expected at most {len(found)}, the names of kind {kind!r}, got {count}")
     return found[:count]
 
 
@@ -305,9 +340,18 @@ def vowel(name="a", seconds=0.5, rate=8000, pitch=120):
     check_choice("name", name, tuple(FORMANTS))
     for label, value in (("seconds", seconds), ("rate", rate), ("pitch", pitch)):
         check_positive(label, value)
+    if pitch >= rate / 2:
+        raise ValueError(f"pitch: expected less than half the rate, {rate / 2:g} Hz, got {pitch!r}")
+    if round(seconds * rate) < 2:
+        raise ValueError(f"seconds: expected at least 2 samples, got {seconds!r} s at {rate} a second")
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     harmonics = torch.arange(pitch, rate / 2, pitch, dtype=torch.float64)
     width = 80.0  # Hz, half the width of each resonance
     weights = sum(1 / (1 + ((harmonics - formant) / width) ** 2) for formant in FORMANTS[name])
     sound = (weights.unsqueeze(1) * torch.sin(2 * math.pi * harmonics.unsqueeze(1) * time)).sum(dim=0)
     return (sound / sound.abs().max()).float()
+
+
+def _check_tensor(name, value):
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
