@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rnncourse.arguments import check_choice, check_positive, check_whole
 from rnncourse.bptt import chunks
