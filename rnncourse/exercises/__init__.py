@@ -5,6 +5,8 @@ hint.gradient_norms()                  # the first of three hints; call again fo
 solution.gradient_norms()              # the worked solution, and why
 """
 
+from functools import partial
+
 from rnncourse.exercises import bptt, recurrence, sequences
 from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
 
@@ -22,7 +24,7 @@ class _ByName:
             raise AttributeError(name)
         if name not in EXERCISES:
             raise AttributeError(f"no exercise is called {name!r}; there are {', '.join(EXERCISES)}")
-        return lambda *arguments: self._act(EXERCISES[name], *arguments)
+        return partial(self._act, EXERCISES[name])
 
     def __dir__(self):
         return list(EXERCISES)

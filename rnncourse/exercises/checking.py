@@ -5,9 +5,9 @@ wrong answers that run, each with the message that its maker needs. An answer th
 is right; one that agrees with a mistake gets that mistake's message.
 """
 
-import _thread
 import contextlib
 import copy
+import ctypes
 import html
 import inspect
 import textwrap
@@ -82,6 +82,10 @@ class Wrong(Exception):
     """The answer is wrong; the text says how."""
 
 
+class OutOfTime(BaseException):
+    """The learner's call took too long. No ``Exception``, so that an ``except Exception`` in it does not go on."""
+
+
 def check_answer(exercise, answer, seed=None):
     """Check ``answer`` on fresh random inputs (from ``seed``, where given) and return a ``Result``. Never raises for it."""
     try:
@@ -89,8 +93,8 @@ def check_answer(exercise, answer, seed=None):
             _check_value(exercise, answer)
         else:
             _check_function(exercise, answer, torch.Generator().manual_seed(seed) if seed is not None else _fresh())
-    except NotAttempted:
-        return Result("not attempted", "not attempted yet")
+    except NotAttempted as reason:
+        return Result("not attempted", f"not attempted yet{reason}")
     except Wrong as wrong:
         return Result("wrong", str(wrong))
     return Result("correct", "correct")
@@ -131,43 +135,44 @@ def _call(answer, arguments, seconds):
     try:
         with time_limit(seconds):
             given = answer(*copy.deepcopy(arguments))
-    except NotImplementedError:
-        raise NotAttempted from None
-    except TimeoutError:
+    except OutOfTime:
         raise Wrong(f"your function did not return within {seconds:g} s: is there a loop that never ends?") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
         mine = [f for f in lines if f.name == getattr(answer, "__name__", "")]
         where = (mine or lines)[-1] if lines else None
+        line = (where and where.line) or ""
+        if isinstance(error, NotImplementedError) and (not error.args or line.startswith("raise ")):
+            raise NotAttempted from None  # the stub's own, not that of a library
         place = f" at line {where.lineno} of its cell ({where.line or where.name})" if where else ""
         text = " ".join(str(error).split())
         raise Wrong(f"your function raised {type(error).__name__}{place}: {text}") from None
+    if given is None and not _is_stub(answer):
+        raise NotAttempted(", or is a return missing? Your function gave back None")
     if given is None or given is Ellipsis:
         raise NotAttempted
     return given
 
 
+def _is_stub(answer):
+    """Whether a function has no body but a docstring, ``pass`` or ``...``: it compiles to what this one's would."""
+    code = getattr(answer, "__code__", _is_nothing.__code__)
+    return len(code.co_code) == len(_is_nothing.__code__.co_code)
+
+
+def _is_nothing(): ...
+
+
 @contextlib.contextmanager
 def time_limit(seconds):
-    """Raise ``TimeoutError`` in the block after ``seconds``. Works in the main thread, where notebooks run their cells."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    expired = threading.Event()
-
-    def interrupt():
-        expired.set()
-        _thread.interrupt_main()
-
-    timer = threading.Timer(seconds, interrupt)
+    """Raise ``OutOfTime`` in the block after ``seconds``, in whichever thread it runs, signals ignored or not."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    timer = threading.Timer(seconds, interrupt, [thread, ctypes.py_object(OutOfTime)])
     timer.daemon = True
     timer.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if expired.is_set():
-            raise TimeoutError from None
-        raise
     finally:
         timer.cancel()
 
@@ -176,10 +181,13 @@ def difference(given, expected, tolerance):
     """In a sentence, how ``given`` differs from ``expected``; the empty string if it does not.
 
     Numbers and tensors compare by shape and value, whatever their dtype; sequences entry by entry, dicts key by key.
+    It never tells the expected value itself.
     """
     if isinstance(expected, (str, bool)):
+        if isinstance(given, (np.ndarray, np.generic, torch.Tensor)) and given.ndim == 0:
+            given = given.item()
         if type(given) is not type(expected):
-            return f"expected {_kind(expected)}, got {_kind(given)}"
+            return f"expected a {type(expected).__name__}, got {_kind(given)}"
         return "" if given == expected else f"{given!r} is not the answer"
     if isinstance(expected, dict):
         if not isinstance(given, dict):
@@ -188,6 +196,8 @@ def difference(given, expected, tolerance):
             return f"expected the keys {sorted(expected)}, got {sorted(map(str, given))}"
         return next((f"{k}: {fault}" for k in expected if (fault := difference(given[k], expected[k], tolerance))), "")
     if isinstance(expected, (list, tuple)):
+        if isinstance(given, (np.ndarray, torch.Tensor)) and given.ndim:
+            given = list(given)
         if not isinstance(given, (list, tuple)):
             return f"expected {len(expected)} results, got {_kind(given)}"
         if len(given) != len(expected):
@@ -200,28 +210,37 @@ def difference(given, expected, tolerance):
 def _numeric_difference(given, expected, tolerance):
     try:
         given_array, expected_array = _as_array(given), _as_array(expected)
-    except (TypeError, ValueError):
-        return f"expected {_kind(expected)}, got {_kind(given)}"
+    except (TypeError, ValueError, RuntimeError):
+        wanted = f"a tensor of shape {tuple(expected.shape)}" if np.ndim(expected) else "a number"
+        return f"expected {wanted}, got {_kind(given)}"
     if given_array.shape != expected_array.shape:
-        return f"expected the shape {expected_array.shape}, got {given_array.shape}"
+        wanted, got = (f"the shape {a.shape}" if a.ndim else "a single number" for a in (expected_array, given_array))
+        return f"expected {wanted}, got {got}"
     if np.isnan(given_array).any() and not np.isnan(expected_array).any():
-        return f"NaN in {int(np.isnan(given_array).sum())} of {given_array.size} places"
-    apart = np.abs(given_array - expected_array)
+        places = f"NaN in {int(np.isnan(given_array).sum())} of {given_array.size} places"
+        return places if given_array.ndim else "the result is NaN"
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(given_array - expected_array)
     apart = np.where(given_array == expected_array, 0.0, apart)  # equal infinities are equal
     allowed = tolerance * max(1.0, float(np.abs(expected_array[np.isfinite(expected_array)]).max(initial=0.0)))
     if (apart <= allowed).all():
         return ""
-    shape = "right shape, wrong values" if expected_array.ndim else "wrong value"
-    return f"{shape}: off by up to {float(np.nanmax(apart)):.3g}"
+    if expected_array.ndim:
+        return f"right shape, wrong values: off by up to {float(np.nanmax(apart)):.3g}"
+    if np.iscomplex(given_array - expected_array):
+        return "wrong value"
+    return (
+        f"wrong value: {given_array.real:.6g} is too {'large' if given_array.real > expected_array.real else 'small'}"
+    )
 
 
 def _as_array(value):
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().to(torch.float64).numpy()
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
+        return value.detach().cpu().to(torch.complex128 if value.is_complex() else torch.float64).numpy()
+    array = np.array([_as_array(v) for v in value]) if isinstance(value, (list, tuple)) else np.asarray(value)
+    if array.dtype.kind not in "biufc":
         raise TypeError
-    return array.astype(float)
+    return array.astype(complex if array.dtype.kind == "c" else float)
 
 
 def _kind(value):

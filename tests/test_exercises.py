@@ -1,0 +1,469 @@
+"""The exercises: solutions pass, every typical mistake gets its own message, stubs are not attempted; and the checker itself."""
+
+import copy
+import inspect
+import re
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from rnncourse import exercises
+from rnncourse.exercises import EXERCISES, Exercise, Mistake, check, hint, solution
+from rnncourse.exercises.checking import check_answer, difference
+
+FUNCTIONS = {name: exercise for name, exercise in EXERCISES.items() if exercise.inputs is not None}
+SEEDS = range(5)
+
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+every_function = pytest.mark.parametrize("exercise", FUNCTIONS.values(), ids=FUNCTIONS)
+
+
+def arguments(exercise, seed=0):
+    return exercise.inputs(torch.Generator().manual_seed(seed))
+
+
+# -- the exercises of the notebooks --------------------------------------------------------------------------------
+
+
+@every_exercise
+def test_the_solution_is_correct(exercise):
+    for seed in range(20):
+        result = check_answer(exercise, exercise.reference, seed)
+        assert (result.status, result.score) == ("correct", 1.0), result.message
+    assert check_answer(exercise, exercise.reference).status == "correct"  # on inputs without a seed
+
+
+@every_exercise
+def test_every_mistake_is_caught_with_its_own_message(exercise):
+    for number, mistake in enumerate(exercise.mistakes):
+        for seed in SEEDS:
+            result = check_answer(exercise, mistake.answer, seed)
+            assert (result.status, result.score, result.message) == ("wrong", 0.0, mistake.message), (number, seed)
+
+
+@every_exercise
+def test_it_has_what_a_learner_needs(exercise):
+    messages = [mistake.message for mistake in exercise.mistakes]
+    assert len(set(messages)) == len(messages) >= 4
+    assert len(set(exercise.hints)) == len(exercise.hints) == 3
+    for text in [*messages, *exercise.hints, exercise.why]:
+        assert len(text.strip()) >= 20, text
+
+
+@every_exercise
+def test_the_solution_as_shown_is_correct(exercise):
+    shown = repr(solution.__getattr__(exercise.name)())
+    (code,) = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
+    namespace = names_beside(exercise)
+    exec(code, namespace)
+    made = exercise.name if exercise.inputs is None else exercise.reference.__name__
+    assert check_answer(exercise, namespace[made]).status == "correct"
+    assert exercise.why in shown
+
+
+def names_beside(exercise):
+    """What the exercise's module has, the solution left out: what a learner's notebook has imported, and more."""
+    (module,) = [m for m in vars(exercises).values() if inspect.ismodule(m) and exercise in getattr(m, "EXERCISES", ())]
+    return {name: value for name, value in vars(module).items() if value is not exercise.reference}
+
+
+@every_function
+def test_inputs_are_fresh_and_come_from_the_generator(exercise):
+    first, again, other = (arguments(exercise, seed) for seed in (0, 0, 1))
+    assert not difference(exercise.reference(*first), exercise.reference(*again), 0.0)
+    assert difference(exercise.reference(*first), exercise.reference(*other), exercise.tolerance)
+
+
+def stub(*arguments):
+    """Not written yet."""
+    ...  # your code here
+
+
+def stub_that_raises(*arguments):
+    raise NotImplementedError
+
+
+def stub_that_says_so(*arguments):
+    raise NotImplementedError("your code here")
+
+
+def stub_with_an_ellipsis(*arguments):
+    return ...
+
+
+@every_exercise
+def test_a_stub_is_not_attempted(exercise):
+    stubs = (
+        [None, ...]
+        if exercise.inputs is None
+        else [None, ..., stub, stub_that_raises, stub_that_says_so, stub_with_an_ellipsis]
+    )
+    for answer in stubs:
+        result = check_answer(exercise, answer)
+        assert (result.status, result.score, str(result)) == ("not attempted", 0.0, "○ not attempted yet")
+
+
+@every_function
+def test_nonsense_gets_a_message(exercise):
+    def nan(*given):
+        return like(exercise.reference(*given), float("nan"))
+
+    for answer in (
+        3.0,
+        "answer",
+        torch.zeros(3),
+        lambda: None,
+        lambda *given: "answer",
+        lambda *given: object(),
+        lambda *given: torch.zeros(2, 3, 5, 7),
+        lambda *given: [],
+        lambda *given: {},
+        nan,
+    ):
+        result = check_answer(exercise, answer)
+        assert result.status == "wrong" and len(result.message) > 10
+        assert result.message not in [mistake.message for mistake in exercise.mistakes]
+
+
+def like(value, fill):
+    """``value`` with every number in it replaced."""
+    if isinstance(value, (list, tuple)):
+        return [like(v, fill) for v in value]
+    if isinstance(value, dict):
+        return {k: like(v, fill) for k, v in value.items()}
+    return torch.full_like(value, fill, dtype=torch.float64) if isinstance(value, torch.Tensor) else fill
+
+
+@every_function
+def test_changing_the_arguments_in_place_disturbs_nothing(exercise):
+    def vandal(*given):
+        result = exercise.reference(*copy.deepcopy(given))
+        for argument in given:
+            if isinstance(argument, torch.Tensor):
+                argument.data.zero_()
+            elif isinstance(argument, (list, dict)):
+                argument.clear()
+        return result
+
+    assert check_answer(exercise, vandal).status == "correct"
+
+
+# -- check, hint, solution -----------------------------------------------------------------------------------------
+
+
+def double_sum(x, n):
+    total = 2 * x.sum()
+    return n * total
+
+
+MADE_UP = Exercise(
+    name="double_sum",
+    reference=double_sum,
+    inputs=lambda g: (torch.randn(4, 3, generator=g), int(torch.randint(2, 9, (), generator=g))),
+    hints=("first hint", "second hint", "third hint"),
+    why="because twice is more than once",
+    mistakes=(
+        Mistake(lambda x, n: n * x.sum(), "twice, please"),
+        Mistake(lambda x, n: 2 * x.sum(), "times n, please"),
+        Mistake(lambda x, n: 2 * n * x.sum(0), "over both axes, please"),
+    ),
+    seconds=0.3,
+)
+A_VALUE = Exercise(
+    name="vanishes",
+    reference={"magnitude": 0.9**50, "vanishes": True, "word": "vanish"},
+    hints=("1", "2", "3"),
+    why="0.9 < 1",
+    mistakes=(Mistake({"magnitude": 0.9**49, "vanishes": True, "word": "vanish"}, "50 steps, not 49"),),
+    code="vanishes = {'magnitude': 0.9**50, 'vanishes': True, 'word': 'vanish'}\n",
+)
+
+
+@pytest.fixture
+def course(monkeypatch):
+    """The course with two made-up exercises and no hint given yet."""
+    made_up = {exercise.name: exercise for exercise in (MADE_UP, A_VALUE)}
+    monkeypatch.setattr(exercises, "EXERCISES", made_up)
+    monkeypatch.setattr(exercises, "_hints_given", {})
+    return made_up
+
+
+def test_hints_come_in_order_and_the_last_stays(course):
+    given = [repr(hint.double_sum()) for _ in range(4)]
+    numbered = [f"**Hint {i} of 3.** {word} hint" for i, word in enumerate(["first", "second", "third"], start=1)]
+    assert given == [*numbered, numbered[2]]
+    assert repr(hint.double_sum(2)) == numbered[1] == hint.double_sum(number=2)._repr_markdown_()
+    assert repr(hint.vanishes()) == "**Hint 1 of 3.** 1"
+
+
+@pytest.mark.parametrize("number", [0, 4, -1, 1.5, "1"])
+def test_there_is_no_other_hint(course, number):
+    with pytest.raises(ValueError, match=f"number: expected a hint from 1 to 3, got {number!r}"):
+        hint.double_sum(number)
+
+
+@pytest.mark.parametrize("by_name", [check, hint, solution])
+def test_an_unknown_exercise_names_those_there_are(course, by_name):
+    with pytest.raises(AttributeError, match="no exercise is called 'dubble_sum'; there are double_sum, vanishes"):
+        by_name.dubble_sum
+    assert dir(by_name) == ["double_sum", "vanishes"]
+    assert "NAME" in by_name.__doc__
+
+
+def test_the_solution_shows_code_and_reason(course):
+    shown = solution.double_sum()._repr_markdown_()
+    assert f"```python\n{inspect.getsource(double_sum)}```" in shown and shown.endswith(MADE_UP.why)
+    assert "0.9**50, 'vanishes': True" in repr(solution.vanishes())
+
+
+def test_a_result_is_its_score_as_text_and_its_message_as_html(course):
+    right, wrong, missing = check.double_sum(double_sum), check.double_sum(lambda x, n: 0), check.double_sum(stub)
+    assert [repr(r) for r in (right, wrong, missing)] == ["1", "0", "0"]
+    assert [float(repr(r)) for r in (right, wrong)] == [1.0, 0.0]
+    assert (
+        str(right) == "✔ correct" and str(missing) == "○ not attempted yet" and str(wrong).startswith("✘ wrong value")
+    )
+    assert right._repr_html_() == "<p>✔ correct</p>"
+    told = check.double_sum(lambda x, n: "<b>")
+    assert "<b>" not in told._repr_html_() and "&lt;b&gt;" in told._repr_html_()
+
+
+def test_a_seed_makes_a_check_repeatable(course):
+    seen = []
+    for seed in (1, 1, 2):
+        check.double_sum(lambda x, n: seen.append(x) or double_sum(x, n), seed=seed)
+    assert torch.equal(torch.stack(seen[:3]), torch.stack(seen[3:6]))
+    assert not torch.equal(seen[0], seen[6]) and not torch.equal(seen[0], seen[1])
+
+
+# -- answers of every kind -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        float,
+        np.float64,
+        np.float32,
+        np.asarray,
+        lambda t: t.double(),
+        lambda t: t.numpy(),
+        lambda t: t.requires_grad_(),
+    ],
+)
+def test_a_number_may_come_in_any_form(convert):
+    assert check_answer(MADE_UP, lambda x, n: convert(double_sum(x, n))).status == "correct"
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda x, n: n * x.sum(), "twice, please"),
+        (lambda x, n: float(n * x.sum()), "twice, please"),
+        (lambda x, n: 2 * n * x.sum(0), "over both axes, please"),
+        (lambda x, n: 3 * n * x.sum(), "wrong value: "),
+        (lambda x, n: 2 * n * x.sum().unsqueeze(0), "expected a single number, got the shape (1,)"),
+        (lambda x, n: float("nan"), "the result is NaN"),
+        (lambda x, n: float("inf"), "wrong value: inf is too large"),
+        (lambda x, n: "12", "expected a number, got str '12'"),
+        (lambda x, n: (double_sum(x, n), 1, None), "expected a number, got a tuple"),
+        (lambda x, n: check, "expected a number, got a _ByName"),
+        (lambda x: x.sum(), "your function raised TypeError: "),
+        (lambda x, n: x @ x, "your function raised RuntimeError at line "),
+        (lambda x, n: sys.exit(3), "your function raised SystemExit at line "),
+        (
+            double_sum(torch.ones(2), 1),
+            "hand over the function itself, not the result of a call: got a tensor of shape ()",
+        ),
+        (3, "hand over the function itself, not the result of a call: got int 3"),
+    ],
+)
+def test_a_wrong_answer_is_told_why(answer, words):
+    result = check_answer(MADE_UP, answer)
+    assert result.status == "wrong" and words in result.message
+    assert "\n" not in result.message and "rnncourse" not in result.message
+
+
+def test_a_mistake_on_one_input_alone_is_not_that_mistake():
+    calls = []
+
+    def sometimes(x, n):
+        calls.append(n)
+        return n * x.sum() if len(calls) == 1 else 0
+
+    assert check_answer(MADE_UP, sometimes).message.startswith("wrong value")
+
+
+@pytest.mark.parametrize("wrong_at", [1, 2, 3])
+def test_an_answer_that_is_wrong_on_one_input_is_wrong(wrong_at):
+    calls = []
+
+    def sometimes(x, n):
+        calls.append(n)
+        return double_sum(x, n) * (1.5 if len(calls) == wrong_at else 1)
+
+    assert check_answer(MADE_UP, sometimes).status == "wrong"
+
+
+def test_an_error_is_told_by_the_learner_s_own_line():
+    shell = InteractiveShell.instance()
+    try:
+        shell.run_cell("import torch\ndef helper(x):\n    return torch.softmax(x, dim=7)\n", silent=True)
+        shell.run_cell("def double_sum(x, n):\n    n = n + 1\n    return helper(x) * n  # oh\n", silent=True)
+        message = check_answer(MADE_UP, shell.user_ns["double_sum"]).message
+    finally:
+        InteractiveShell.clear_instance()
+    assert message.startswith("your function raised IndexError at line 3 of its cell (return helper(x) * n")
+    assert "Dimension out of range" in message
+
+
+def test_a_missing_return_is_suspected():
+    def forgetful(x, n):
+        double_sum(x, n)
+
+    result = check_answer(MADE_UP, forgetful)
+    assert result.status == "not attempted" and "is a return missing?" in result.message
+
+
+def test_a_library_s_missing_implementation_is_an_error_and_no_stub():
+    def unsupported(x, n):
+        w = torch.ones(3, requires_grad=True)
+        sparse = torch.eye(3).to_sparse()
+        return torch.linalg.qr(sparse)[0].sum() * w
+
+    result = check_answer(MADE_UP, unsupported)
+    assert result.status == "wrong" and "NotImplementedError at line" in result.message
+
+
+def endless(x, n):
+    while True:
+        try:
+            for i in range(10):
+                n += i
+        except Exception:
+            n = 0
+
+
+def test_an_endless_loop_is_stopped():
+    start = time.perf_counter()
+    result = check_answer(MADE_UP, endless)
+    assert result.message == "your function did not return within 0.3 s: is there a loop that never ends?"
+    assert time.perf_counter() - start < 5
+
+
+def test_an_endless_loop_is_stopped_in_any_thread():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(check_answer(MADE_UP, endless)), daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert results and "did not return within 0.3 s" in results[0].message
+
+
+def test_the_time_limit_leaves_what_comes_after_alone():
+    patient = replace(MADE_UP, seconds=0.05)
+    before = threading.active_count()
+    assert check_answer(patient, double_sum).status == "correct"
+    time.sleep(0.1)
+    assert threading.active_count() <= before
+
+
+def test_the_learner_s_interrupt_passes_through():
+    def interrupted(x, n):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_answer(MADE_UP, interrupted)
+
+
+def test_a_value_is_checked_as_it_is():
+    right = {"magnitude": 0.9**50, "vanishes": True, "word": "vanish"}
+    for form in (
+        {},
+        {"magnitude": torch.tensor(0.9**50)},
+        {"vanishes": np.bool_(True)},
+        {"vanishes": torch.tensor(True)},
+    ):
+        assert check_answer(A_VALUE, {**right, **form}).status == "correct"
+    for wrong, words in [
+        ({**right, "magnitude": 0.9**49}, "50 steps, not 49"),
+        ({**right, "magnitude": 1.0}, "magnitude: wrong value"),
+        ({**right, "magnitude": "small"}, "magnitude: expected a number, got str 'small'"),
+        ({**right, "vanishes": False}, "vanishes: False is not the answer"),
+        ({**right, "vanishes": 1}, "vanishes: expected a bool, got int 1"),
+        ({**right, "word": "explode"}, "word: 'explode' is not the answer"),
+        ({**right, "word": 3.0}, "word: expected a str, got float 3.0"),
+        ({"magnitude": 1.0}, "expected the keys ['magnitude', 'vanishes', 'word'], got ['magnitude']"),
+        (3.0, "expected a dict with the keys ['magnitude', 'vanishes', 'word'], got float 3.0"),
+        (stub, "expected a dict with the keys ['magnitude', 'vanishes', 'word'], got a function"),
+    ]:
+        result = check_answer(A_VALUE, wrong)
+        assert result.status == "wrong" and words in result.message
+    assert check_answer(A_VALUE, None).status == check_answer(A_VALUE, ...).status == "not attempted"
+
+
+# -- difference ----------------------------------------------------------------------------------------------------
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        (1, 1.0),
+        (torch.ones(2, 3), np.ones((2, 3))),
+        ([[1.0, 2.0]], torch.tensor([[1.0, 2.0]])),
+        ([torch.tensor(1.0, requires_grad=True), 2], torch.tensor([1, 2])),
+        (torch.tensor([1.0, 2.0]), [1.0, 2.0]),
+        (np.array([1.0, 2.0]), (1, torch.tensor(2.0))),
+        ([torch.ones(2), 3], (torch.ones(2), 3)),
+        ({"a": 1, "b": [2]}, {"b": [2.0], "a": 1.0}),
+        (torch.tensor([1.0, INF, -INF]), [1, INF, -INF]),
+        (torch.tensor([1 + 2j]), np.array([1 + 2j])),
+        (torch.tensor(True), torch.tensor(1.0)),
+        (1000.009, 1000.0),  # 1e-5 of the largest entry
+        (torch.tensor([1000.0, 0.009]), torch.tensor([1000.0, 0.0])),
+        (torch.zeros(0, 3), torch.zeros(0, 3)),
+        ("yes", "yes"),
+        (np.str_("yes"), "yes"),
+        (True, True),
+    ],
+)
+def test_what_is_no_difference(given, expected):
+    assert difference(given, expected, 1e-5) == ""
+
+
+@pytest.mark.parametrize(
+    "given, expected, words",
+    [
+        (2.0001, 2.0, "wrong value: 2.0001 is too large"),
+        (3.000035, 3.0, "wrong value: 3.00004 is too large"),
+        (0, 3e-4, "wrong value: 0 is too small"),
+        (torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0]), "right shape, wrong values: off by up to 0.5"),
+        (torch.ones(3, 2), torch.ones(2, 3), "expected the shape (2, 3), got the shape (3, 2)"),
+        (1.0, torch.ones(2), "expected the shape (2,), got a single number"),
+        (torch.tensor([NAN, 1.0]), torch.ones(2), "NaN in 1 of 2 places"),
+        (INF, -INF, "wrong value: inf is too large"),
+        (NAN, INF, "the result is NaN"),
+        (1 + 1j, 1.0, "wrong value"),
+        ([1, 2], (1, 2, 3), "expected 3 results, got 2"),
+        (3, (1, 2), "expected 2 results, got int 3"),
+        (torch.tensor(3.0), (1, 2), "expected 2 results, got a tensor of shape ()"),
+        ((1, 5), (1, 2), "result 2: wrong value: 5 is too large"),
+        ((1, [2]), torch.ones(2), "expected a tensor of shape (2,), got a tuple"),
+        (None, 1.0, "expected a number, got a NoneType"),
+        (None, "vanish", "expected a str, got a NoneType"),
+        ({"a": 1}, {"b": 1}, "expected the keys ['b'], got ['a']"),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, "a: b: wrong value"),
+    ],
+)
+def test_what_is_a_difference(given, expected, words):
+    told = difference(given, expected, 1e-5)
+    assert words in told
+    if isinstance(expected, str):
+        assert expected not in told  # the answer is not given away
