@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from rnncourse.arguments import check_whole
+
 # Okabe & Ito's palette, told apart with every common kind of colour blindness; its yellow is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -130,3 +132,32 @@ def to_png(fig):
 def to_numpy(values):
     """A tensor, on any device and with or without a gradient, or anything else numeric, as an array."""
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, dtype=float)
+
+
+def draw_unrolled(ax, steps=4):
+    """The recurrence as a graph: once with its loop, and unrolled over ``steps`` steps, each with the same three weights."""
+    check_whole("steps", steps)
+
+    def node(x, y, name):
+        ax.text(x, y, f"${name}$", ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white"})
+
+    def arrow(start, end, weight, colour, label, gap=15, bend=0):
+        style = {"arrowstyle": "-|>", "color": colour, "shrinkA": gap, "shrinkB": gap}
+        ax.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"})
+        ax.text(*label, f"$W_{{{weight}}}$", color=colour, ha="center", va="center", fontsize="small")
+
+    def column(x, t):
+        for y, name in enumerate("xhy"):
+            node(x, y, name + t)
+        arrow((x, 0), (x, 1), "xh", COLOURS[0], (x + 0.2, 0.5))
+        arrow((x, 1), (x, 2), "hy", COLOURS[2], (x + 0.2, 1.5))
+
+    column(0, "_t")
+    arrow((0.11, 0.9), (0.11, 1.1), "hh", COLOURS[1], (0.56, 1), gap=0, bend=2.4)
+    ax.text(1.35, 1, "=", ha="center", va="center", fontsize="x-large")
+    node(2, 1, "h_0")
+    for t in range(1, steps + 1):
+        column(2 + t, f"_{t}")
+        arrow((1 + t, 1), (2 + t, 1), "hh", COLOURS[1], (1.5 + t, 1.13))
+    ax.set(xlim=(-0.5, 2.5 + steps), ylim=(-0.35, 2.35))
+    ax.axis("off")
