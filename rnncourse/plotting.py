@@ -7,6 +7,7 @@ show(fig, alt="What a person who can't see the figure needs to know of it.")
 """
 
 import base64
+import html
 import io
 
 import matplotlib
@@ -19,15 +20,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from rnncourse.arguments import check_whole
+from rnncourse.arguments import check_choice, check_whole
 
 # Okabe & Ito's palette, told apart with every common kind of colour blindness; its yellow is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-SEQUENTIAL, DIVERGING = (
-    "cividis",
-    "PuOr",
-)  # colour maps that keep their order in grey, and for the colour-blind
+SEQUENTIAL, DIVERGING = "cividis", "PuOr"  # colour maps that the colour-blind read too
 LOOK = {
     "axes.prop_cycle": cycler(color=COLOURS, marker=MARKERS, markevery=[0.08] * len(COLOURS)),
     "axes.grid": True,
@@ -61,10 +59,10 @@ def figure(rows=1, columns=1, width=7.0, height=3.4, **options):
 def curve(ax, x, y, label=None, band="interval", **style):
     """A curve; with y of shape (runs, len(x)), the mean over runs and a band: 95 % t-interval of the mean, or "range"."""
     x, y = to_numpy(x), to_numpy(y)
-    if y.ndim not in (1, 2) or y.shape[-1] != len(x):
+    check_axis("x", x)
+    if y.ndim not in (1, 2) or y.shape[-1] != len(x) or len(y) == 0:
         raise ValueError(f"y: expected shape ({len(x)},) or (runs, {len(x)}), got {y.shape}")
-    if band not in ("interval", "range"):
-        raise ValueError(f"band: expected 'interval' or 'range', got {band!r}")
+    check_choice("band", band, ("interval", "range"))
     (line,) = ax.plot(x, y if y.ndim == 1 else y.mean(axis=0), label=label, **style)
     if y.ndim == 2 and len(y) > 1:
         low, high = (y.min(axis=0), y.max(axis=0)) if band == "range" else mean_interval(y)
@@ -74,8 +72,15 @@ def curve(ax, x, y, label=None, band="interval", **style):
 
 def success_curve(ax, x, successes, runs, label=None, **style):
     """The share of ``runs`` that succeeded at each x, with 95 % Wilson intervals as error bars."""
-    x, share = to_numpy(x), to_numpy(successes) / runs
-    low, high = proportion_confint(to_numpy(successes), runs, method="wilson")
+    x, successes = to_numpy(x), to_numpy(successes)
+    check_axis("x", x)
+    check_whole("runs", runs)
+    if successes.shape != x.shape:
+        raise ValueError(f"successes: expected shape {x.shape}, a count for each x, got {successes.shape}")
+    if not ((0 <= successes) & (successes <= runs)).all():
+        raise ValueError(f"successes: expected counts from 0 to runs = {runs}, got {successes.tolist()}")
+    share = successes / runs
+    low, high = proportion_confint(successes, runs, method="wilson")
     errors = np.clip([share - low, high - share], 0, None)
     return ax.errorbar(x, share, yerr=errors, label=label, capsize=3, **{"markevery": 1, **style})
 
@@ -97,7 +102,10 @@ def show(fig, alt):
     """
     check_figure(fig, alt)
     png = base64.b64encode(to_png(fig)).decode("ascii")
-    display({"image/png": png, "text/plain": f"Figure: {alt}"}, metadata={"image/png": {"alt": alt}}, raw=True)
+    # JupyterLab and nbconvert's usual HTML show an image/png without its alternative text: for them, the HTML form
+    img = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">'
+    forms = {"text/html": img, "image/png": png, "text/plain": f"Figure: {alt}"}
+    display(forms, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def check_figure(fig, alt):
@@ -110,15 +118,17 @@ def check_figure(fig, alt):
     if not any(title.strip() for title in titled):
         raise ValueError("the figure has no title: state its finding with ax.set(title=...) or fig.suptitle(...)")
     for number, ax in enumerate(fig.axes):
-        shared_x = ax.get_shared_x_axes().get_siblings(ax)
-        shared_y = ax.get_shared_y_axes().get_siblings(ax)
-        if not ax.axison or hasattr(ax, "_colorbar") and (ax.get_ylabel() or ax.get_xlabel()):
+        if not (getattr(ax, "_axis3don", ax.axison) and ax.get_visible()):  # in 3-D, axison is always False
             continue
-        needs = [("x", [a.get_xlabel() for a in shared_x]), ("y", [a.get_ylabel() for a in shared_y])]
-        if hasattr(ax, "get_zlabel"):
-            needs.append(("z", [ax.get_zlabel()]))
-        for axis, labels in needs:
-            if not any(label.strip() for label in labels):
+        needs = {
+            "x": [a.get_xlabel() for a in ax.get_shared_x_axes().get_siblings(ax) if ax.xaxis.get_visible()],
+            "y": [a.get_ylabel() for a in ax.get_shared_y_axes().get_siblings(ax) if ax.yaxis.get_visible()],
+            "z": [ax.get_zlabel()] if hasattr(ax, "get_zlabel") else [],
+        }
+        if hasattr(ax, "_colorbar"):
+            needs = {"colour bar": [ax.get_xlabel(), ax.get_ylabel()]}
+        for axis, labels in needs.items():
+            if labels and not any(label.strip() for label in labels):
                 raise ValueError(f"axes {number} has no {axis} label: name the quantity and its unit")
 
 
@@ -127,6 +137,12 @@ def to_png(fig):
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def check_axis(name, values):
+    """Raise ``ValueError`` unless ``values`` are one axis, of at least one place."""
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name}: expected shape (n,) with n at least 1, got {values.shape}")
 
 
 def to_numpy(values):
