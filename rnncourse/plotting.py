@@ -100,12 +100,17 @@ def show(fig, alt):
     ``ValueError`` where a figure would leave a reader out: no title, an axis without a label (unless it is switched off),
     or alternative text of fewer than 40 characters.
     """
+    forms, metadata = picture(fig, alt)
+    display(forms, metadata=metadata, raw=True)
+
+
+def picture(fig, alt):
+    """What ``show`` displays: the figure in every form that a notebook stores, and its metadata."""
     check_figure(fig, alt)
     png = base64.b64encode(to_png(fig)).decode("ascii")
     # JupyterLab and nbconvert's usual HTML show an image/png without its alternative text: for them, the HTML form
     img = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">'
-    forms = {"text/html": img, "image/png": png, "text/plain": f"Figure: {alt}"}
-    display(forms, metadata={"image/png": {"alt": alt}}, raw=True)
+    return {"text/html": img, "image/png": png, "text/plain": f"Figure: {alt}"}, {"image/png": {"alt": alt}}
 
 
 def check_figure(fig, alt):

@@ -2,17 +2,21 @@
 
 explore_unit()    one unit's map, its fixed points and its path (notebook 02)
 explore_bptt()    the backward pass, walked a step at a time (notebook 03)
+explore_cliff()   gradient descent on the cliff, clipped or not (notebook 05)
 """
 
 import html
 import io
+import time
 
 import ipywidgets
 import numpy as np
 import torch
+from IPython.display import display
 from PIL import Image
 
 from rnncourse import plotting
+from rnncourse.clipping import GradientMonitor, descend, unit_loss
 from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
 from rnncourse.sequences import el_nino, windows
 
@@ -187,3 +191,119 @@ def backward_pass(x, y, hidden_size, gain, steps_asked):
     outputs.retain_grad()
     (outputs - y)[:, -steps_asked:].square().mean().backward()
     return outputs, model.dL_dh[0, 0], model.W_hy.weight[0].detach()
+
+
+def explore_cliff():
+    """Gradient descent on the loss of one unit after 50 steps, clipped or not: the path over the map, its loss and its gradient."""
+    w_axis, b_axis, longest = np.linspace(3.8, 5.8, 161), np.linspace(-3.1, -1.6, 121), 120
+    loss, _, _ = unit_loss(torch.tensor(w_axis), torch.tensor(b_axis)[:, None])
+    fig, (left, right) = plotting.figure(columns=2, width=8.6, height=3.9)
+    levels = np.linspace(-5, 0, 11)
+    filled = left.contourf(w_axis, b_axis, np.log10(np.maximum(loss.numpy(), 1e-5)), levels=levels)
+    fig.colorbar(filled, ax=left, label="$\\log_{10}$ of the loss")
+    left.grid(False)
+    white, red = {"color": "white", "markeredgecolor": "k"}, {"color": plotting.COLOURS[1], "markeredgecolor": "k"}
+    (path,) = left.plot([], [], color=red["color"], marker="o", markersize=3, markevery=1, label="path")
+    (start,) = left.plot([], [], "s", markersize=9, markevery=1, label="start", **white)
+    (end,) = left.plot([], [], "*", markersize=13, markevery=1, label="end", **red)
+    left.set(xlim=(3.8, 5.8), ylim=(-3.1, -1.6), title="The path over the map of the loss", xlabel="w", ylabel="b")
+    left.legend(fontsize="x-small", loc="lower left", facecolor="#cccccc", frameon=True)
+    (losses,) = right.plot([], [], marker="", label="loss")
+    (norms,) = right.plot([], [], marker="o", markersize=3, markevery=1, linewidth=0.8, label="norm of the gradient")
+    (bound,) = right.plot([], [], color="k", linestyle="--", marker="", label="threshold")
+    right.set(xlim=(0, longest), ylim=(1e-8, 1e6), yscale="log", title="Step by step", xlabel="step", ylabel="value")
+    right.legend(fontsize="x-small", loc="lower right")
+
+    def update(w, b, rate, power, steps):
+        threshold = 10.0**power
+        rows = descend(w, b, rate, steps, threshold).numpy()
+        path.set_data(rows[:, 0], rows[:, 1])
+        start.set_data(rows[:1, 0], rows[:1, 1])
+        end.set_data(rows[-1:, 0], rows[-1:, 1])
+        for line, column in ((losses, 2), (norms, 3)):
+            line.set_data(np.arange(steps + 1), np.maximum(rows[:, column], 1e-9))
+        bound.set_data([0, longest], [threshold, threshold])
+        return describe_descent(rows, threshold)
+
+    controls = {
+        "w": slider("start w", 4.4, 5.8, 5.5, 0.02),
+        "b": slider("start b", -3.0, -2.2, -2.6, 0.02),
+        "rate": slider("learning rate", 0.05, 1.0, 0.5, 0.05),
+        "power": slider("threshold, as a power of 10", -2.0, 4.0, 0.0, 0.25),
+        "steps": slider("number of steps", 1, longest, 100),
+    }
+    return Explorer("explore_cliff", fig, [path, end, start, losses, norms, bound], controls, update)
+
+
+def describe_descent(rows, threshold):
+    """In words: where a descent (rows w, b, loss, norm of the gradient) ends, its lowest loss, and what clipping did on the way."""
+    w, b, loss, _ = rows[-1]
+    norms = rows[:-1, 3]  # those that a step was made of
+    place = "" if 3.8 <= w <= 5.8 and -3.1 <= b <= -1.6 else ", off the map"
+    step = int(norms.argmax())
+    clipped = int((norms > threshold).sum())
+    return (
+        f"From w = {rows[0, 0]:.2f}, b = {rows[0, 1]:.2f}, after {len(norms)} steps: w = {w:.4g}, b = {b:.4g}{place}; the loss is "
+        f"{loss:.2g}, the lowest on the way was {rows[:, 2].min():.2g}. The threshold {threshold:.3g} clipped {clipped} of "
+        f"{len(norms)} steps; the longest gradient, {norms[step]:.3g}, came at step {step}."
+    )
+
+
+class LiveMonitor(GradientMonitor):
+    """A ``GradientMonitor`` with its picture, drawn again while training runs; that takes about ``share`` of the time.
+
+    with LiveMonitor(model, title, alt) as monitor:
+        train(model, task, 300, after_step=monitor)
+
+    Left the norms of the weights' gradients; right, for a ``VanillaRNN``, ‖dL/dh_t‖ over time. The last picture stays.
+    """
+
+    def __init__(self, model, title, alt, share=0.1):
+        super().__init__(model)
+        self.alt, self.share, self.handle = alt, share, None
+        self.fig, axes = plotting.figure(columns=1 + self._has_states, width=8.4, height=3.6, squeeze=False)
+        self.left, *right = axes[0]
+        weights = [name for name, p in model.named_parameters() if p.requires_grad and p.dim() > 1]
+        self.lines = {name: self.left.plot([], [], label=name)[0] for name in [*weights, "all"]}
+        self.left.set(yscale="log", xlabel="training step", ylabel="norm of the gradient", title=title)
+        self.left.legend(fontsize="x-small")
+        self.heat = right[0].imshow([[0.0]], aspect="auto", origin="lower") if right else None
+        if right:
+            right[0].set(xlabel="training step", ylabel="time step t", title="Through time")
+            right[0].grid(False)
+            self.fig.colorbar(self.heat, ax=right[0], label="$\\log_{10} \\Vert dL/dh_t \\Vert$")
+        self.due = time.perf_counter() + 0.3
+
+    def __call__(self, step, model=None):
+        super().__call__(step, model)
+        if time.perf_counter() >= self.due:
+            self.draw()
+
+    def draw(self):
+        """Draw what is recorded so far, and choose when to draw next."""
+        start, table = time.perf_counter(), self.table()
+        for name, line in self.lines.items():
+            line.set_data(table.index, table[name])
+        self.left.relim()
+        self.left.autoscale_view()
+        if self.heat:
+            logs = self.profile().log10().T
+            self.heat.set(data=logs, extent=(self.steps[0] - 0.5, self.steps[-1] + 0.5, 0.5, len(logs) + 0.5))
+            self.heat.autoscale()
+        forms, metadata = plotting.picture(self.fig, self.alt)
+        if self.handle is None:
+            self.handle = display(forms, metadata=metadata, raw=True, display_id=True)
+        else:
+            self.handle.update(forms, metadata=metadata, raw=True)
+        now = time.perf_counter()
+        self.due = now + (now - start) / self.share
+
+    def close(self):
+        super().close()
+        self.draw()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
