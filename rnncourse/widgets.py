@@ -3,6 +3,7 @@
 explore_unit()    one unit's map, its fixed points and its path (notebook 02)
 explore_bptt()    the backward pass, walked a step at a time (notebook 03)
 explore_cliff()   gradient descent on the cliff, clipped or not (notebook 05)
+explore_spectra() eigenvalues and singular values of each initialization (notebook 06)
 """
 
 import html
@@ -17,6 +18,7 @@ from PIL import Image
 
 from rnncourse import plotting
 from rnncourse.clipping import GradientMonitor, descend, unit_loss
+from rnncourse.initialization import INITS, recurrent_matrix
 from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
 from rnncourse.sequences import el_nino, windows
 
@@ -151,7 +153,7 @@ def explore_bptt():
         ("total, $dL/dh_t$", "^"),
     ):
         (lines[label],) = right.plot([], [], marker=marker, markevery=1, label=label)
-    right.set(xlim=(0.5, T + 0.5), ylim=(1e-5, 1e2), yscale="log", title="Where each $dL/dh_t$ comes from")
+    right.set(xlim=(0.5, T + 0.5), ylim=(1e-9, 1), yscale="log", title="Where each $dL/dh_t$ comes from")
     right.set(xlabel="time step t", ylabel="norm of the gradient")
     right.legend(fontsize="x-small", loc="lower left")
 
@@ -175,7 +177,7 @@ def explore_bptt():
 
     controls = {
         "t": slider("walked back to step t", 1, T, T),
-        "gain": slider("largest singular value of W_hh", 0.2, 2.0, 1.0, 0.1),
+        "gain": slider("largest singular value of W_hh", 0.5, 2.5, 1.0, 0.1),
         "steps_asked": dropdown("steps with a loss", [("every step", T), ("the last step alone", 1)]),
     }
     return Explorer("explore_bptt", fig, [heat, *lines.values()], controls, update)
@@ -247,6 +249,46 @@ def describe_descent(rows, threshold):
         f"{loss:.2g}, the lowest on the way was {rows[:, 2].min():.2g}. The threshold {threshold:.3g} clipped {clipped} of "
         f"{len(norms)} steps; the longest gradient, {norms[step]:.3g}, came at step {step}."
     )
+
+
+def explore_spectra():
+    """How W_hh begins: the eigenvalues and the singular values of each initialization, for any size, gain and seed."""
+    angles = np.linspace(0, 2 * np.pi, 200)
+    fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.9)
+    left.plot(np.cos(angles), np.sin(angles), color="#888888", marker="", label="unit circle")
+    (eigenvalues,) = left.plot([], [], "o", color=plotting.COLOURS[0], markersize=3.5, markevery=1, label="eigenvalues")
+    left.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", title="Eigenvalues, in the complex plane")
+    left.set(xlabel="real part", ylabel="imaginary part")
+    left.legend(fontsize="x-small", loc="upper right")
+    right.axhline(1, color="#888888", label="1: lengths are kept")
+    (singular,) = right.plot([], [], "s", color=plotting.COLOURS[1], markersize=3.5, markevery=1, label="singular values")
+    right.set(xlim=(-0.02, 1.02), ylim=(0, 3.2), title="Singular values, largest first")
+    right.set(xlabel="rank, as a share of H", ylabel="singular value")
+    right.legend(fontsize="x-small", loc="upper right")
+
+    def update(init, H, gain, seed):
+        W = recurrent_matrix(init, H, gain, seed, dtype=torch.float64)
+        eig, sv = torch.linalg.eigvals(W).numpy(), torch.linalg.svdvals(W).numpy()
+        eigenvalues.set_data(eig.real, eig.imag)
+        singular.set_data(np.linspace(0, 1, H), sv)
+        return f"{init}, H = {H}, gain {gain:.2f}, seed {seed}: {describe_spectrum(eig, sv)}"
+
+    controls = {
+        "init": dropdown("initialization of W_hh", list(INITS)),
+        "H": slider("hidden size H", 2, 128, 64),
+        "gain": slider("gain", 0.5, 1.5, 1.0, 0.05),
+        "seed": slider("seed", 0, 50, 0),
+    }
+    return Explorer("explore_spectra", fig, [eigenvalues, singular], controls, update)
+
+
+def describe_spectrum(eigenvalues, singular_values):
+    """In words: spectral norm, radius and condition number, and what a step does to a length."""
+    norm, least, radius = singular_values[0], singular_values[-1], abs(eigenvalues).max()
+    numbers = f"spectral norm {norm:.3f}, spectral radius {radius:.3f}, condition number {norm / least:.3g}."
+    if norm - least < 1e-9:
+        return f"{numbers} Every vector's length is multiplied by {norm:.3f} a step, whatever its direction."
+    return f"{numbers} A step multiplies a length by {least:.2g} to {norm:.2f}, depending on its direction."
 
 
 class LiveMonitor(GradientMonitor):
