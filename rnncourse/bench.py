@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rnncourse.bptt import unroll
+from rnncourse.initialization import MAPS, initialize_, keep_orthogonal_
 from rnncourse.recurrence import VanillaRNN
 
 SHAPES = [
@@ -143,6 +144,32 @@ def several_seeds(seconds=SECONDS / 3):
     print("Several seeds at once, milliseconds\n", table.round(2).to_string(), "\n")
 
 
+def orthogonal_maps(seconds=SECONDS / 3):
+    """A training step (forward, backward, Adam) with W_hh free beside one with W_hh kept orthogonal, by each of the maps."""
+
+    def training_step(shape, map):
+        B, T, n, H = shape
+        x, model = torch.randn(B, T, n), initialize_(VanillaRNN(n, H, 1), "orthogonal")
+        if map != "free":
+            keep_orthogonal_(model, map)
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+
+        def step():
+            optimizer.zero_grad()
+            model(x)[0].square().mean().backward()
+            optimizer.step()
+
+        return step
+
+    rows = []
+    for shape in tqdm([(32, 50, 10, 64), (32, 50, 10, 128)], desc="orthogonal", leave=False):
+        contestants = {map: training_step(shape, map) for map in ("free", *MAPS)}
+        rows.append({"shape": str(shape), **interleaved(contestants, seconds)})
+    table = pd.DataFrame(rows).set_index("shape")
+    print("A training step with W_hh free, and kept orthogonal by each map, milliseconds\n", table.round(2).to_string())
+    print("Over a free step\n", table[list(MAPS)].div(table["free"], axis=0).round(2).to_string(), "\n")
+
+
 PEAK = r"""
 import re, resource, sys, torch
 from rnncourse.bench import tutorial_loop
@@ -180,6 +207,7 @@ def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     engine_against_peers()
     several_seeds()
+    orthogonal_maps()
     peak_memory()
 
 
