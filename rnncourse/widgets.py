@@ -33,6 +33,7 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, name, fig, artists, controls, update):
         self.name, self.fig, self.artists, self.controls, self.update = name, fig, artists, controls, update
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.picture.tooltip = "a figure; the words below tell what it shows"  # an Image widget has no alternative text
         self.words = ipywidgets.HTML()
         self.picture.add_class("explorer-picture")
         self.words.add_class("explorer-words")

@@ -1,0 +1,222 @@
+"""Explorers: every control has a label and moves the picture, and the words say what an independent computation finds."""
+
+import io
+import re
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from PIL import Image
+
+from rnncourse import widgets
+from rnncourse.recurrence import VanillaRNN
+from rnncourse.sequences import el_nino
+from rnncourse.widgets import explore_bptt, explore_unit
+
+EXPLORERS = {name: make for name, make in vars(widgets).items() if name.startswith("explore_")}
+CONTROLS = [(name, control) for name, make in EXPLORERS.items() for control in make().controls]
+
+
+def words(explorer):
+    """The words, as a reader has them."""
+    return re.sub("<[^>]*>", "", explorer.words.value)
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", text.replace("−", "-"))]
+
+
+def drawn(explorer):
+    """The picture as an array; it is a PNG of the figure's size."""
+    with Image.open(io.BytesIO(explorer.picture.value)) as picture:
+        assert picture.format == "PNG" and picture.size == explorer.fig.canvas.get_width_height()
+        return np.asarray(picture.convert("RGB"))
+
+
+def ends(control):
+    """Values of a control that lie as far apart as it allows."""
+    if isinstance(control, ipywidgets.Dropdown):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    return [control.min, control.max]
+
+
+# -- every explorer ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
+def test_every_control_has_a_label_that_is_shown_and_its_own(make):
+    explorer = make()
+    labels = [control.description for control in explorer.controls.values()]
+    assert all(len(label) >= 4 for label in labels) and len(set(labels)) == len(labels)
+    for control in explorer.controls.values():
+        assert isinstance(control, (ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.Dropdown))
+        assert not control.disabled and control.layout.visibility is None and control.layout.display is None
+    shown = explorer.children[0].children
+    assert list(shown) == list(explorer.controls.values())
+    assert set(explorer.children[1:]) == {explorer.picture, explorer.words}
+
+
+@pytest.mark.parametrize("name, control", CONTROLS)
+def test_a_control_moves_picture_and_words_and_back(name, control):
+    explorer = EXPLORERS[name]()
+    control = explorer.controls[control]
+    start, told, before = control.value, words(explorer), explorer.picture.value
+    control.value = next(value for value in ends(control) if value != start)
+    assert explorer.picture.value != before and (drawn(explorer) != 255).any()
+    assert words(explorer) != told
+    control.value = start
+    assert explorer.picture.value == before and words(explorer) == told
+
+
+@pytest.mark.parametrize("name, control", CONTROLS)
+def test_a_slider_keeps_to_its_range(name, control):
+    explorer = EXPLORERS[name]()
+    control = explorer.controls[control]
+    if isinstance(control, ipywidgets.Dropdown):
+        with pytest.raises(Exception, match="Invalid selection"):
+            control.value = "no such choice"
+        return
+    for value, bound in ((control.max + 1000, control.max), (control.min - 1000, control.min)):
+        control.value = value
+        assert control.value == bound
+        assert len(words(explorer)) > 40 and "nan" not in words(explorer)
+
+
+@pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
+def test_no_figure_is_left_open_and_the_text_form_is_stable(make):
+    explorer = make()
+    for control in explorer.controls.values():
+        control.value = ends(control)[0]
+    assert pyplot.get_fignums() == []
+    name = make.__name__
+    expected = f"{name}(): an explorer with {len(explorer.controls)} controls; it moves where a kernel runs"
+    assert repr(explorer) == explorer._repr_mimebundle_()["text/plain"] == expected
+
+
+@pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
+def test_two_explorers_do_not_share_a_picture(make):
+    one, other = make(), make()
+    before = other.picture.value
+    assert one.picture.value == before  # the same every time
+    control = next(iter(one.controls.values()))
+    control.value = next(value for value in ends(control) if value != control.value)
+    assert other.picture.value == before != one.picture.value
+
+
+@pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
+def test_screen_readers_are_told(make):
+    explorer = make()
+    assert 'role="status"' in explorer.words.value and 'aria-live="polite"' in explorer.words.value
+    assert explorer.picture.tooltip == "a figure; the words below tell what it shows"
+    assert {"explorer-picture"} <= set(explorer.picture._dom_classes) and {"explorer"} <= set(explorer._dom_classes)
+
+
+@pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
+def test_the_figure_has_titles_and_labels(make):
+    for ax in make().fig.axes:
+        assert ax.get_ylabel() and (hasattr(ax, "_colorbar") or ax.get_xlabel() and ax.get_title())
+
+
+# -- one unit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("w", [-2.5, -1.5, -0.5, 0.0, 0.9, 1.5, 2.5])
+@pytest.mark.parametrize("b, h_0", [(0.0, 0.1), (0.3, -1.0), (-1.0, 1.0)])
+def test_the_words_on_one_unit_are_true(w, b, h_0):
+    explorer = explore_unit()
+    for name, value in {"w": w, "b": b, "h_0": h_0}.items():
+        explorer.controls[name].value = value
+    told = words(explorer)
+    assert told.startswith(f"w = {w:.2f}, b = {b:.2f}: ")
+
+    grid = np.linspace(-1, 1, 2_000_002)  # fixed points: where tanh(w h + b) crosses h
+    gap = np.tanh(w * grid + b) - grid
+    crossings = grid[np.flatnonzero(np.sign(gap[:-1]) != np.sign(gap[1:]))]
+    assert "-0.00" not in told
+    found = re.findall(r"(-?\d\.\d\d) \((stable|unstable)\)", told)
+    assert len(found) == len(crossings)
+    assert ("one fixed point" if len(found) == 1 else f"{len(found)} fixed points") in told
+    for (place, kind), h in zip(found, crossings):
+        nearby = h + 1e-4
+        moved = np.tanh(w * nearby + b)
+        assert abs(float(place) - h) < 0.0051
+        assert kind == ("stable" if abs(moved - h) < 1e-4 else "unstable")
+
+    h = [h_0]
+    for _ in range(30):
+        h.append(np.tanh(w * h[-1] + b))
+    assert f"From h_0 = {h_0:.2f}" in told
+    last = numbers(told.split("From h_0")[1])
+    if "and stays" in told:
+        assert abs(h[30] - h[29]) < 0.01 and abs(last[1] - h[30]) < 0.0051
+    elif "jumping" in told:
+        assert abs(h[30] - h[29]) >= 0.01 > abs(h[30] - h[28]) and np.allclose(last[1:], h[29:], atol=0.0051)
+    else:
+        assert abs(h[30] - h[28]) >= 0.01 and "still moving after 30 steps" in told and abs(last[2] - h[30]) < 0.0051
+
+
+def test_the_picture_of_one_unit_is_of_these_numbers():
+    explorer = explore_unit()
+    curve, path, stable, unstable, course = explorer.artists
+    assert np.allclose(curve.get_ydata(), np.tanh(1.5 * curve.get_xdata()))
+    assert np.allclose(stable.get_xdata(), [-0.8586, 0.8586], atol=1e-4) and np.allclose(unstable.get_xdata(), [0.0])
+    h = course.get_ydata()
+    assert np.allclose(h[1:], np.tanh(1.5 * h[:-1])) and h[0] == 0.1 and np.array_equal(course.get_xdata(), range(31))
+    for h_prev, h_t in zip(path.get_xdata(), path.get_ydata()):  # on the map or on the diagonal, at every corner
+        assert h_t == h_prev or np.isclose(h_t, np.tanh(1.5 * h_prev))
+
+
+# -- the backward pass ---------------------------------------------------------------------------------------------
+
+
+def by_autograd(gain, steps_asked, T=12, H=8):
+    """The norms of ∂⁺L/∂h_t, of what comes through h_{t+1}, and of dL/dh_t, by autograd through a loop of its own."""
+    months = torch.tensor(el_nino().to_numpy(), dtype=torch.float32)
+    months = (months - months.mean()) / months.std()
+    x, y = months[:T], months[1 : T + 1]
+    model = VanillaRNN(1, H, 1, seeds=[0])
+    W_xh, b_h, W_hh, W_hy, b_y = (p.detach()[0] for p in model.parameters())
+    assert W_hh.shape == (H, H) and W_xh.shape == (H, 1) and W_hy.shape == (1, H)
+    W_hh = W_hh * gain / torch.linalg.svdvals(W_hh)[0]
+    h, states, outputs = torch.zeros(H, requires_grad=True), [], []
+    for t in range(T):
+        h = torch.tanh(W_xh[:, 0] * x[t] + b_h + W_hh @ h)
+        h.retain_grad()
+        states.append(h)
+        outputs.append(W_hy @ h + b_y)
+    error = torch.cat(outputs) - y
+    error[T - steps_asked :].square().mean().backward()
+    total = torch.stack([h.grad for h in states])
+    asked = torch.arange(T) >= T - steps_asked
+    immediate = (2 / steps_asked * error.detach() * asked)[:, None] * W_hy
+    slope = 1 - torch.stack(states).detach() ** 2
+    through = torch.cat([(slope * total)[1:] @ W_hh, torch.zeros(1, H)])
+    assert torch.allclose(immediate + through, total, atol=1e-6)
+    return [v.norm(dim=1).numpy() for v in (immediate, through, total)]
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("steps_asked", [12, 1])
+def test_the_words_and_the_picture_of_the_backward_pass_are_true(gain, steps_asked):
+    norms = by_autograd(gain, steps_asked)
+    explorer = explore_bptt()
+    explorer.controls["gain"].value, explorer.controls["steps_asked"].value = gain, steps_asked
+    for t in (12, 11, 5, 1):
+        explorer.controls["t"].value = t
+        told = words(explorer)
+        immediate, through, total = (norm[t - 1] for norm in norms)
+        said = numbers(re.sub(r"h_\d+", "h", told))
+        expected = [t, 12, immediate, through, total, total / norms[2][-1]]
+        assert ("nothing comes from later" in told) == (t == 12)
+        if t == 12:
+            expected.remove(through)
+        assert np.allclose(said, expected, rtol=6e-3, atol=1e-9), told
+        for line, norm in zip(explorer.artists[1:], norms):
+            shown = np.flatnonzero((np.arange(1, 13) >= t) & (norm > 0))
+            assert np.array_equal(line.get_xdata(), shown + 1)
+            assert np.allclose(line.get_ydata(), norm[shown], rtol=1e-3)
+            low, high = line.axes.get_ylim()
+            assert ((low < line.get_ydata()) & (line.get_ydata() < high)).all()  # nothing lies outside the picture
+        assert np.isnan(np.asarray(explorer.artists[0].get_array().filled(np.nan))[:, : t - 1]).all()
