@@ -6,16 +6,16 @@ One step of h_t = φ(W_xh x_t + b_h + W_hh h_{t-1}) has the Jacobian
 
 and ∂h_T/∂h_t is the product J_T J_{T-1} ... J_{t+1}. Its norm is at most (max φ' · σ)^(T-t), σ the largest singular value of
 W_hh (Pascanu, Mikolov & Bengio 2013). What it comes to is told by the largest Lyapunov exponent, its mean logarithmic growth a
-step. Products are kept as a matrix of norm 1 and the logarithm of a scale: they neither overflow nor underflow.
+step. Products are kept as a matrix of entries up to 1 and the logarithm of a scale: they neither overflow nor underflow.
 """
 
 import torch
 from torch import nn
 
-from rnncourse.arguments import check_choice
+from rnncourse.arguments import check_choice, check_positive
 from rnncourse.bptt import NONLINEARITIES
 from rnncourse.recurrence import VanillaRNN
-from rnncourse.training import WithReadout
+from rnncourse.training import Together, WithReadout
 
 SLOPE = {  # φ'(a_t) from h_t = φ(a_t)
     "tanh": lambda h: 1 - h * h,
@@ -24,39 +24,80 @@ SLOPE = {  # φ'(a_t) from h_t = φ(a_t)
 }
 
 
+@torch.no_grad()
+def bare_rnn(W_hh, nonlinearity="tanh"):
+    """A ``VanillaRNN`` with nothing but W_hh (n, n): W_xh = W_hy = I, no biases, so that x_t goes straight into the units and
+    the outputs are the states: h_t = φ(x_t + W_hh h_{t-1}). W_hh (models, n, n) makes several.
+    """
+    _check_square("W_hh", W_hh)
+    if W_hh.dim() > 3:
+        raise ValueError(f"W_hh: expected (n, n) or (models, n, n), got {tuple(W_hh.shape)}")
+    n, seeds = W_hh.shape[-1], None if W_hh.dim() == 2 else range(len(W_hh))
+    model = VanillaRNN(n, n, n, nonlinearity, seeds, dtype=W_hh.dtype, device=W_hh.device)
+    model.W_hh.weight.copy_(W_hh)
+    for layer in (model.W_xh, model.W_hy):
+        layer.weight.copy_(torch.eye(n))
+        layer.bias.zero_()
+    return model
+
+
 def state_gradients(model, x, loss, cell=False):
     """dL/dh_t for every t, shape (batch, T, hidden): the total derivative of ``loss(outputs)`` by each state.
 
     ``model`` is a ``VanillaRNN`` (whose engine has them at hand), a ``WithReadout``, a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``
     with batch_first, or any module that maps (x, state) to (outputs, state) and reads its outputs from the very tensor that it
     returns as its state. All but the first run a step at a time, since a layer does not hand out what flows between its steps.
-    Of stacked layers, the top one counts. ``cell=True`` gives dL/dc_t of an LSTM's cell. Parameters' ``.grad`` stays as it was.
+    Of stacked layers, the top one counts. ``cell=True`` gives dL/dc_t of an LSTM's cell, by way of h_t = o_t tanh(c_t) too.
+    ``loss`` returns one number, or one a model. The model is left as it was: its parameters' ``.grad``, its flags, the dL/dh_t
+    of its own last backward pass.
     """
+    x = x.detach().requires_grad_()  # so that a gradient flows even where every parameter is frozen
     if isinstance(model, VanillaRNN) and not cell:
-        kept, model.keep_dL_dh = model.keep_dL_dh, True
-        torch.autograd.grad(_one_number(loss(model(x)[0])), list(model.parameters()), allow_unused=True)
-        model.keep_dL_dh = kept
-        return model.dL_dh
+        return _engine_gradients(model, x, loss)
     layer, readout = (model.layer, model.readout) if isinstance(model, WithReadout) else (model, nn.Identity())
-    if cell and not isinstance(layer, nn.LSTM):
-        raise ValueError(f"cell: expected an LSTM to have one, got {type(layer).__name__}")
+    if cell and not (isinstance(layer, nn.LSTM) and layer.proj_size == 0):
+        raise ValueError(f"cell: expected an LSTM, without projections, got {type(layer).__name__}")
+    if isinstance(model, Together):
+        raise ValueError("model: expected one model, got several together: hand over one of model.models")
     library = isinstance(layer, nn.RNNBase)
-    if library and not layer.batch_first:
-        raise ValueError(f"model: expected batch_first=True, got {layer}")
+    if library and (not layer.batch_first or layer.bidirectional):
+        raise ValueError(f"model: expected batch_first=True and one direction, got {layer}")
     if x.dim() < 3 or x.shape[-2] == 0:
         raise ValueError(
             f"x: expected shape (batch, seq_len, input_size) with seq_len of 1 or more, got {tuple(x.shape)}"
         )
-    outputs, watched, state = [], [], None
-    for x_t in x.split(1, dim=-2):
-        y_t, state = layer(x_t, state)
-        h = state[0] if isinstance(state, tuple) else state
-        watched.append(state[1] if cell else h)
-        if library:
-            y_t = readout(h[-1].unsqueeze(1))  # the same values, read from the state, so that the gradient passes it
-        outputs.append(y_t)
-    grads = torch.autograd.grad(_one_number(loss(torch.cat(outputs, dim=-2))), watched, materialize_grads=True)
-    return torch.stack([g[-1] if library else g for g in grads], dim=-2)
+    outputs, h, c, state = [], [], [], None
+    with torch.enable_grad():
+        for x_t in x.split(1, dim=-2):
+            y_t, state = layer(x_t, state)
+            h.append(state[0] if isinstance(state, tuple) else state)
+            c += [state[1]] if cell else []
+            if library:
+                y_t = readout(h[-1][-1].unsqueeze(1))  # the same values, read from the state, so that the gradient passes it
+            outputs.append(y_t)
+        total = _one_number(loss(torch.cat(outputs, dim=-2)))
+    grads = torch.autograd.grad(total, h + c, materialize_grads=True)
+    h, c, dL_dh, dL_dc = (
+        torch.stack([v[-1] if library else v for v in steps], dim=-2) if steps else None
+        for steps in (h, c, grads[: len(h)], grads[len(h) :])
+    )
+    if not cell:
+        return dL_dh
+    o = h.detach() / c.detach().tanh()
+    return dL_dc + dL_dh * o * (1 - c.detach().tanh() ** 2)  # through c_{t+1}, and through h_t = o_t tanh(c_t)
+
+
+def _engine_gradients(model, x, loss):
+    """``state_gradients`` of a ``VanillaRNN``: one backward pass of the engine, which keeps dL/dh_t."""
+    was = model.keep_dL_dh, model.engine, model._kept
+    model.keep_dL_dh, model.engine, model._kept = True, "bptt", {}
+    try:
+        with torch.enable_grad():
+            total = _one_number(loss(model(x)[0]), model.seeds)
+        torch.autograd.grad(total, x)
+        return model.dL_dh
+    finally:
+        model.keep_dL_dh, model.engine, model._kept = was
 
 
 def step_jacobians(h, W_hh, nonlinearity="tanh"):
@@ -74,8 +115,8 @@ def step_jacobians(h, W_hh, nonlinearity="tanh"):
 def jacobian_products(J):
     """∂h_T/∂h_{T-k} for k = 1 ... T, from the step Jacobians J (..., T, n, n).
 
-    Returns (P, log_scale): P (..., T, n, n), each of Frobenius norm 1, and log_scale (..., T); entry k - 1 of the product is
-    P · exp(log_scale). A product that is exactly zero has log_scale -inf.
+    Returns (P, log_scale): P (..., T, n, n), the largest entry of each ±1, and log_scale (..., T): ∂h_T/∂h_{T-k} is
+    P · exp(log_scale), both at index k - 1. A product that is exactly zero has P = 0 and log_scale -inf.
     """
     _check_jacobians(J)
     P = torch.eye(J.shape[-1], dtype=J.dtype, device=J.device).expand(*J.shape[:-3], -1, -1)
@@ -83,9 +124,9 @@ def jacobian_products(J):
     products, scales = [], []
     for J_t in reversed(J.unbind(-3)):
         P = P @ J_t
-        norm = torch.linalg.matrix_norm(P)
-        P = P / norm.clamp(min=torch.finfo(J.dtype).tiny)[..., None, None]
-        log_scale = log_scale + norm.log()
+        largest = P.abs().amax(dim=(-2, -1))  # no squares, which leave the range early
+        P = P / torch.where(largest > 0, largest, 1)[..., None, None]
+        log_scale = log_scale + largest.log()
         products.append(P)
         scales.append(log_scale)
     return torch.stack(products, dim=-3), torch.stack(scales, dim=-1)
@@ -111,22 +152,28 @@ def log_norm_bound(W_hh, lags, max_slope=1.0):
 
     W_hh (..., n, n), lags (k,) -> (..., k).
     """
+    check_positive("max_slope", max_slope)
+    _check_square("W_hh", W_hh)
     sigma = spectral_norm(W_hh)
     return torch.as_tensor(lags, dtype=sigma.dtype) * (max_slope * sigma).log().unsqueeze(-1)
 
 
-def lyapunov_exponents(J, warmup=0):
+def lyapunov_exponents(J, warmup=0, count=None):
     """Lyapunov exponents of the product of J (..., T, n, n), largest first, and how they settle (Benettin et al. 1980).
 
     An orthonormal frame is sent through the Jacobians and made orthonormal again at every step, J_t Q = Q' R; the mean of
     log |R_ii| tends to exponent i. Returns running means (..., T - warmup, n): the last row is the estimate, its difference
-    from rows before it says how far to trust it. The first ``warmup`` steps turn the frame and are not counted.
+    from rows before it says how far to trust it. The first ``warmup`` steps turn the frame, which starts in random directions
+    (always the same), and are not counted. ``count`` asks for the largest exponents alone, which is faster.
     """
     _check_jacobians(J)
-    T = J.shape[-3]
+    T, n = J.shape[-3], J.shape[-1]
     if not 0 <= warmup < T:
         raise ValueError(f"warmup: expected 0 to {T - 1}, fewer than the {T} steps, got {warmup}")
-    Q = torch.eye(J.shape[-1], dtype=J.dtype, device=J.device).expand(*J.shape[:-3], -1, -1)
+    if count is not None and count not in range(1, n + 1):
+        raise ValueError(f"count: expected 1 to {n}, the size of J, or None for all, got {count!r}")
+    start = torch.randn(n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    Q = torch.linalg.qr(start[:, :count]).Q.to(J)
     growth = []
     for J_t in J.unbind(-3):
         Q, R = torch.linalg.qr(J_t @ Q)
@@ -161,10 +208,11 @@ def log_slope(norms, first, last):
     return (logs * centred).sum(-1) / (centred * centred).sum()
 
 
-def _one_number(loss):
-    if loss.dim() != 0:
-        raise ValueError(f"loss: expected one number, got shape {tuple(loss.shape)}")
-    return loss
+def _one_number(loss, models=None):
+    """A loss as one number, summed over independent models if there are several."""
+    if loss.dim() != 0 and (models is None or loss.shape != (len(models),)):
+        raise ValueError(f"loss: expected one number, or one a model, got shape {tuple(loss.shape)}")
+    return loss.sum()
 
 
 def _check_square(name, W):

@@ -7,10 +7,11 @@ solution.gradient_norms()              # the worked solution, and why
 
 from functools import partial
 
-from rnncourse.exercises import bptt, recurrence, sequences
+from rnncourse.exercises import bptt, clipping, gradients, initialization, recurrence, sequences
 from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
 
-EXERCISES = {exercise.name: exercise for module in (sequences, recurrence, bptt) for exercise in module.EXERCISES}
+MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization)
+EXERCISES = {exercise.name: exercise for module in MODULES for exercise in module.EXERCISES}
 
 
 class _ByName:
