@@ -3,13 +3,16 @@
 Shapes are (batch, T, inputs, hidden). Times are medians of forward + backward. Nothing here asserts a time.
 """
 
+import json
 import statistics
 import subprocess
 import sys
 import time
 
+import nbformat
 import pandas as pd
 import torch
+from nbclient import NotebookClient
 from torch import nn
 from tqdm import tqdm
 
@@ -202,6 +205,58 @@ def peak_memory():
     print(f"engine/nn.RNN {used['engine'] / used['nn.RNN']:.2f}\n")
 
 
+REDRAW = """
+import json, statistics, time, ipywidgets, torch
+from IPython.display import display
+from rnncourse import widgets
+torch.set_num_threads(1)
+
+def times(control, values):
+    seconds = []
+    for value in values:
+        start = time.perf_counter()
+        control.value = value
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+rows = []
+for name in sorted(n for n in dir(widgets) if n.startswith("explore_")):
+    explorer = getattr(widgets, name)()
+    key, control = next(iter(explorer.controls.items()))
+    rest = {k: c.value for k, c in explorer.controls.items() if k != key}
+    if hasattr(control, "options"):
+        options = [o[1] if isinstance(o, tuple) else o for o in control.options]
+        values = [options[i % len(options)] for i in range(1, 21)]
+        twin = ipywidgets.Dropdown(options=control.options, value=control.value)
+    else:
+        count = int((control.max - control.min) / control.step)
+        values = [control.min + control.step * (1 + (7 * i) % max(count - 1, 1)) for i in range(20)]
+        twin = type(control)(min=control.min, max=control.max, step=control.step, value=control.value)
+
+    def redraw(value):
+        explorer.update(**{key: value, **rest})
+        display(explorer.fig)
+
+    ipywidgets.interact(redraw, value=twin)
+    rows.append((name, times(control, values), times(twin, values)))
+print("ROWS" + json.dumps(rows))
+"""
+
+
+def explorers():
+    """A move of each explorer's first control beside ``interact`` showing the same figure, its artists updated as well.
+
+    Both in a Jupyter kernel, without a browser. (A figure built anew at each move, as ``interact`` is mostly used, takes longer.)
+    """
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(REDRAW)])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    printed = "".join(o.text for o in notebook.cells[0].outputs if o.output_type == "stream" and o.name == "stdout")
+    rows = json.loads(printed.split("ROWS")[1])
+    table = pd.DataFrame(rows, columns=["explorer", "a move, ms", "interact, ms"]).set_index("explorer")
+    table["ratio"] = table["a move, ms"] / table["interact, ms"]
+    print("Explorers: from a new value to the new picture, milliseconds\n", table.round(2).to_string(), "\n")
+
+
 def main():
     torch.set_num_threads(2)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
@@ -209,6 +264,7 @@ def main():
     several_seeds()
     orthogonal_maps()
     peak_memory()
+    explorers()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from cycler import cycler
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -138,10 +139,11 @@ def check_figure(fig, alt):
 
 
 def to_png(fig):
-    """The figure as PNG bytes."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
-    return buffer.getvalue()
+    """The figure as PNG bytes, in 256 colours: a third of the size, and notebooks keep all their figures."""
+    full, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(full, format="png")
+    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def check_axis(name, values):
