@@ -104,14 +104,16 @@ def explore_unit():
     def update(w, b, h_0):
         h = trajectory(w, b, h_0, steps)
         points = fixed_points(w, b)
-        kept = [p for p, slope in points if abs(slope) < 1]
-        left_behind = [p for p, slope in points if abs(slope) >= 1]
+        kept = [
+            p for p, slope in points if abs(slope) <= 1
+        ]  # at w = 1 or -1, b = 0, tanh is flatter than its slope at 0
+        left_behind = [p for p, slope in points if abs(slope) > 1]
         curve.set_data(grid, np.tanh(w * grid + b))
         path.set_data(np.repeat(h, 2)[:-1], np.concatenate([[h[0]], np.repeat(h[1:], 2)]))
         stable.set_data(kept, kept)
         unstable.set_data(left_behind, left_behind)
         course.set_data(np.arange(steps + 1), h)
-        return f"w = {w:.2f}, b = {b:.2f}: {describe_fixed_points(points)} {describe_end(h)}"
+        return f"w = {w:.2f}, b = {b:.2f}: {describe_fixed_points(points)} {describe_end(w, b, h)}"
 
     controls = {
         "w": slider("recurrent weight w", -2.5, 2.5, 1.5, 0.05),
@@ -123,17 +125,18 @@ def explore_unit():
 
 def describe_fixed_points(points):
     """In words: how many fixed points there are, where, and which of them hold the state."""
-    named = ", ".join(f"{p:.2f} ({'stable' if abs(slope) < 1 else 'unstable'})" for p, slope in points)
+    named = ", ".join(f"{p:.2f} ({'stable' if abs(slope) <= 1 else 'unstable'})" for p, slope in points)
     return f"one fixed point, at {named}." if len(points) == 1 else f"{len(points)} fixed points, at {named}."
 
 
-def describe_end(h):
-    """In words: where a course of states ends."""
-    if abs(h[-1] - h[-2]) < 0.01:
-        return f"From h_0 = {h[0]:.2f} the state goes to {h[-1]:.2f} and stays."
-    if abs(h[-1] - h[-3]) < 0.01:
+def describe_end(w, b, h):
+    """In words: where a course of states ends; slow courses, as at w = 1, are followed further to tell."""
+    later = trajectory(w, b, h[-1], 1000)
+    if abs(later[::2] - h[-1]).max() > 0.005:
+        return f"From h_0 = {h[0]:.2f} the state is still moving after {len(h) - 1} steps, at {h[-1]:.2f}."
+    if abs(later[1] - h[-1]) > 0.005:
         return f"From h_0 = {h[0]:.2f} the state ends up jumping between {h[-2]:.2f} and {h[-1]:.2f}."
-    return f"From h_0 = {h[0]:.2f} the state is still moving after {len(h) - 1} steps, at {h[-1]:.2f}."
+    return f"From h_0 = {h[0]:.2f} the state goes to {h[-1]:.2f} and stays."
 
 
 def explore_bptt():
@@ -262,7 +265,9 @@ def explore_spectra():
     left.set(xlabel="real part", ylabel="imaginary part")
     left.legend(fontsize="x-small", loc="upper right")
     right.axhline(1, color="#888888", label="1: lengths are kept")
-    (singular,) = right.plot([], [], "s", color=plotting.COLOURS[1], markersize=3.5, markevery=1, label="singular values")
+    (singular,) = right.plot(
+        [], [], "s", color=plotting.COLOURS[1], markersize=3.5, markevery=1, label="singular values"
+    )
     right.set(xlim=(-0.02, 1.02), ylim=(0, 3.2), title="Singular values, largest first")
     right.set(xlabel="rank, as a share of H", ylabel="singular value")
     right.legend(fontsize="x-small", loc="upper right")

@@ -122,8 +122,8 @@ def test_the_figure_has_titles_and_labels(make):
 # -- one unit ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("w", [-2.5, -1.5, -0.5, 0.0, 0.9, 1.5, 2.5])
-@pytest.mark.parametrize("b, h_0", [(0.0, 0.1), (0.3, -1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("w", [-2.5, -1.1, -1.0, -0.5, 0.0, 0.9, 1.0, 1.05, 2.5])
+@pytest.mark.parametrize("b, h_0", [(0.0, 0.1), (0.3, -1.0), (-1.0, 1.0), (0.0, 0.0)])
 def test_the_words_on_one_unit_are_true(w, b, h_0):
     explorer = explore_unit()
     for name, value in {"w": w, "b": b, "h_0": h_0}.items():
@@ -144,17 +144,20 @@ def test_the_words_on_one_unit_are_true(w, b, h_0):
         assert abs(float(place) - h) < 0.0051
         assert kind == ("stable" if abs(moved - h) < 1e-4 else "unstable")
 
+    _, _, stable, unstable, _ = explorer.artists
+    assert [f"{h:.2f}" for h in stable.get_xdata()] == [h for h, kind in found if kind == "stable"]
+    assert [f"{h:.2f}" for h in unstable.get_xdata()] == [h for h, kind in found if kind == "unstable"]
+
     h = [h_0]
-    for _ in range(30):
+    for _ in range(5000):
         h.append(np.tanh(w * h[-1] + b))
-    assert f"From h_0 = {h_0:.2f}" in told
-    last = numbers(told.split("From h_0")[1])
-    if "and stays" in told:
-        assert abs(h[30] - h[29]) < 0.01 and abs(last[1] - h[30]) < 0.0051
-    elif "jumping" in told:
-        assert abs(h[30] - h[29]) >= 0.01 > abs(h[30] - h[28]) and np.allclose(last[1:], h[29:], atol=0.0051)
+    end = told.split(f"From h_0 = {h_0:.2f} the state ")[1]
+    if abs(h[30] - h[5000]) > 0.006:
+        assert f"is still moving after 30 steps, at {h[30]:.2f}." == end
+    elif abs(h[5000] - h[4999]) > 0.006:
+        assert f"ends up jumping between {h[29]:.2f} and {h[30]:.2f}." == end
     else:
-        assert abs(h[30] - h[28]) >= 0.01 and "still moving after 30 steps" in told and abs(last[2] - h[30]) < 0.0051
+        assert f"goes to {h[30]:.2f} and stays." == end
 
 
 def test_the_picture_of_one_unit_is_of_these_numbers():
