@@ -1,13 +1,15 @@
 """Explorers: a figure that answers a slider. Each computes what it shows, anew at every move; one call makes it.
 
-explore_unit()    one unit's map, its fixed points and its path (notebook 02)
-explore_bptt()    the backward pass, walked a step at a time (notebook 03)
-explore_cliff()   gradient descent on the cliff, clipped or not (notebook 05)
-explore_spectra() eigenvalues and singular values of each initialization (notebook 06)
+explore_unit()       one unit's map, its fixed points and its path (notebook 02)
+explore_bptt()       the backward pass, walked a step at a time (notebook 03)
+explore_gradients()  the gradient through time, beside its forecasts (notebook 04)
+explore_cliff()      gradient descent on the cliff, clipped or not (notebook 05)
+explore_spectra()    eigenvalues and singular values of each initialization (notebook 06)
 """
 
 import html
 import io
+import math
 import time
 
 import ipywidgets
@@ -17,7 +19,16 @@ from IPython.display import display
 from PIL import Image
 
 from rnncourse import plotting
+from rnncourse.bptt import NONLINEARITIES
 from rnncourse.clipping import GradientMonitor, descend, unit_loss
+from rnncourse.gradients import (
+    bare_rnn,
+    lyapunov_exponents,
+    spectral_norm,
+    spectral_radius,
+    state_gradients,
+    step_jacobians,
+)
 from rnncourse.initialization import INITS, recurrent_matrix
 from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
 from rnncourse.sequences import el_nino, windows
@@ -104,9 +115,8 @@ def explore_unit():
     def update(w, b, h_0):
         h = trajectory(w, b, h_0, steps)
         points = fixed_points(w, b)
-        kept = [
-            p for p, slope in points if abs(slope) <= 1
-        ]  # at w = 1 or -1, b = 0, tanh is flatter than its slope at 0
+        # at w = 1 and at w = -1, b = 0, the slope is 1 or -1, and the state still comes nearer: tanh bends
+        kept = [p for p, slope in points if abs(slope) <= 1]
         left_behind = [p for p, slope in points if abs(slope) > 1]
         curve.set_data(grid, np.tanh(w * grid + b))
         path.set_data(np.repeat(h, 2)[:-1], np.concatenate([[h[0]], np.repeat(h[1:], 2)]))
@@ -197,6 +207,56 @@ def backward_pass(x, y, hidden_size, gain, steps_asked):
     outputs.retain_grad()
     (outputs - y)[:, -steps_asked:].square().mean().backward()
     return outputs, model.dL_dh[0, 0], model.W_hy.weight[0].detach()
+
+
+def explore_gradients():
+    """The gradient on its way back from the last step: its norm against lag, beside the bound, the radius and the exponent."""
+    n, longest, scales = 32, 100, (1, 3, 10, 30, 100, 330)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 500, n, generator=generator, dtype=torch.float64)
+    end = torch.nn.functional.normalize(torch.randn(n, generator=generator, dtype=torch.float64), dim=0)
+    fig, ax = plotting.figure(width=8.0, height=3.8)
+    names = {
+        "gradient": ("norm of $dL/dh_t$", {"marker": "o", "markersize": 4}),
+        "bound": ("the bound, $σ^k$", {"linestyle": "--"}),
+        "radius": ("spectral radius, $ρ^k$", {"linestyle": ":", "linewidth": 2.5}),
+        "exponent": ("Lyapunov exponent, $e^{λ_1 k}$", {"linestyle": "-."}),
+    }
+    lines = {name: ax.plot([], [], label=label, **{"marker": "", **style})[0] for name, (label, style) in names.items()}
+    ax.set(xlim=(0, longest), ylim=(-100, 100), title="The gradient on its way back, and three forecasts of it")
+    ax.set(xlabel="lag k, steps back from the last", ylabel="log10 of the norm")
+    legend = ax.legend(fontsize="x-small", loc="upper right")
+
+    def update(gain, scale, length, init, nonlinearity):
+        W_hh, x = recurrent_matrix(init, n, gain, dtype=torch.float64), scale * noise
+        model = bare_rnn(W_hh, nonlinearity)
+        norms = state_gradients(model, x[:, :length], lambda h: h[0, -1] @ end)[0].norm(dim=-1).flip(0)
+        with torch.no_grad():
+            J = step_jacobians(model.states(x)[0], W_hh, nonlinearity)
+        sigma, radius = spectral_norm(W_hh).item(), spectral_radius(W_hh).item()
+        exponent = lyapunov_exponents(J, warmup=100, count=1)[-1, 0].item()
+        lags, alive = np.arange(length), norms.numpy() > 0  # where all ReLUs are off, nothing comes through
+        powers = norms[alive].log10().numpy()
+        lines["gradient"].set_data(lags[alive], powers)
+        for name, growth in (("bound", sigma), ("radius", radius), ("exponent", math.exp(exponent))):
+            lines[name].set_data(lags, lags * math.log10(max(growth, 1e-300)))
+        low, high = (next(s for s in scales if s >= extent) for extent in (-powers.min(), powers.max()))
+        ax.set_ylim(-low, high)
+        factor = norms[-1].item()
+        return (
+            f"σ = {sigma:.3g}, ρ = {radius:.3g}, λ₁ = {exponent:.3f}, that is a factor of {math.exp(exponent):.3g} a step. "
+            f"From step {length} back to step 1 the gradient {'grew' if factor > 1 else 'shrank'} to {factor:.3g} of its norm, "
+            f"{factor ** (1 / (length - 1)):.3g} a step; the bound allows {sigma ** (length - 1):.3g}."
+        )
+
+    controls = {
+        "gain": slider("gain, W_hh = gain × init", 0.5, 3.0, 1.2, 0.05),
+        "scale": slider("standard deviation of the inputs", 0.05, 2.0, 0.1, 0.05),
+        "length": slider("length of the sequence T", 2, longest, 50),
+        "init": dropdown("init of W_hh", ["orthogonal", *(name for name in INITS if name != "orthogonal")]),
+        "nonlinearity": dropdown("nonlinearity", list(NONLINEARITIES)),
+    }
+    return Explorer("explore_gradients", fig, [ax.yaxis, *lines.values(), legend], controls, update)
 
 
 def explore_cliff():

@@ -11,9 +11,10 @@ from matplotlib import pyplot
 from PIL import Image
 
 from rnncourse import widgets
+from rnncourse.initialization import recurrent_matrix
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import el_nino
-from rnncourse.widgets import explore_bptt, explore_unit
+from rnncourse.widgets import explore_bptt, explore_gradients, explore_unit
 
 EXPLORERS = {name: make for name, make in vars(widgets).items() if name.startswith("explore_")}
 CONTROLS = [(name, control) for name, make in EXPLORERS.items() for control in make().controls]
@@ -223,3 +224,61 @@ def test_the_words_and_the_picture_of_the_backward_pass_are_true(gain, steps_ask
             low, high = line.axes.get_ylim()
             assert ((low < line.get_ydata()) & (line.get_ydata() < high)).all()  # nothing lies outside the picture
         assert np.isnan(np.asarray(explorer.artists[0].get_array().filled(np.nan))[:, : t - 1]).all()
+
+
+# -- the gradient through time -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "linear"])
+@pytest.mark.parametrize("init, gain, scale, T", [("orthogonal", 1.2, 0.1, 50), ("gaussian", 3.0, 1.0, 30), ("default", 0.5, 2.0, 2)])
+def test_the_words_and_the_picture_of_the_gradient_are_true(nonlinearity, init, gain, scale, T):
+    explorer = explore_gradients()
+    values = {"init": init, "gain": gain, "scale": scale, "length": T, "nonlinearity": nonlinearity}
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    W = recurrent_matrix(init, 32, gain, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = scale * torch.randn(500, 32, generator=generator, dtype=torch.float64)
+    v = torch.randn(32, generator=generator, dtype=torch.float64)
+    phi = {"tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}[nonlinearity]
+    h, states = torch.zeros(32, dtype=torch.float64, requires_grad=True), []
+    for x_t in x[:T]:
+        h = phi(x_t + W @ h)
+        h.retain_grad()
+        states.append(h)
+    (h @ v / v.norm()).backward()
+    norms = torch.stack([state.grad.norm() for state in reversed(states)])
+    singular, radius = torch.linalg.svdvals(W)[0].item(), np.abs(np.linalg.eigvals(W.numpy())).max()
+
+    told = words(explorer)
+    sigma, rho, exponent, a_step, start, end, factor, per_step, allowed = numbers(re.sub("₁", "", told))
+    assert np.allclose([sigma, rho], [singular, radius], rtol=6e-3)
+    assert (start, end) == (T, 1) and ("grew" in told) == (norms[-1] > 1)
+    expected = [norms[-1], norms[-1] ** (1 / (T - 1)), singular ** (T - 1)]
+    assert np.allclose([factor, per_step, allowed], expected, rtol=6e-3), told
+    assert np.isclose(a_step, np.exp(exponent), rtol=6e-3) and exponent <= np.log(singular) + 1e-3
+    with torch.no_grad():  # one tangent vector along the whole course: it grows as the largest exponent says
+        h, u, growth = torch.zeros(32, dtype=torch.float64), v, []
+        for x_t in x:
+            h = phi(x_t + W @ h)
+            slope = {"tanh": 1 - h**2, "relu": (h > 0).double(), "linear": torch.ones_like(h)}[nonlinearity]
+            u = slope * (W @ u)
+            growth.append(u.norm().log())
+            u = u / u.norm()
+    assert np.isclose(exponent, torch.stack(growth[100:]).mean(), atol=2e-2)
+
+    _, gradient, bound, power_of_radius, forecast, _ = explorer.artists
+    assert np.allclose(gradient.get_ydata(), norms.log10(), atol=1e-9)
+    low, high = gradient.axes.get_ylim()
+    assert ((low <= gradient.get_ydata()) & (gradient.get_ydata() <= high)).all()
+    for line, rate in ((bound, singular), (power_of_radius, radius), (forecast, np.exp(exponent))):
+        assert np.allclose(line.get_ydata(), np.arange(T) * np.log10(rate), atol=0.02)
+    assert (gradient.get_ydata() <= bound.get_ydata() + 1e-9).all()
+
+
+def test_a_gradient_that_died_is_not_drawn_and_is_said_to_be_zero():
+    explorer = explore_gradients()
+    for name, value in {"init": "identity", "gain": 0.5, "nonlinearity": "relu", "length": 100}.items():
+        explorer.controls[name].value = value
+    assert "shrank to 0 of its norm" in words(explorer) and "nan" not in words(explorer)
+    assert np.isfinite(explorer.artists[1].get_ydata()).all() and 1 <= len(explorer.artists[1].get_ydata()) < 100
