@@ -98,6 +98,13 @@ def unroll(x, h_0, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
 def check_recurrence(x, h_0, W_xh, b_h, W_hh, nonlinearity):
     """Raise ``ValueError`` or ``TypeError``, saying what came and what was expected, if ``unroll`` can't run on these."""
     check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+    for name, tensor in (("x", x), ("h_0", h_0), ("W_xh", W_xh), ("b_h", b_h), ("W_hh", W_hh)):
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected floating-point numbers, got {x.dtype}")
+    if W_xh.dim() < 2 or W_xh.numel() == 0:
+        raise ValueError(f"W_xh: expected (hidden, input) or (models, hidden, input), got {tuple(W_xh.shape)}")
     hidden, input_size = W_xh.shape[-2:]
     models = tuple(W_hh.shape[:-2])
     if len(models) > 1:
@@ -128,7 +135,9 @@ def chunks(model, x, y, length, carry=True):
     for every step, along the axis that follows the batch.
     """
     check_whole("length", length)
-    lead = x.dim() - 2  # the axes before time
+    length, lead = int(length), x.dim() - 2  # lead: the axes before time
+    if lead < 1:
+        raise ValueError(f"x: expected shape (batch, seq_len, input_size), got {tuple(x.shape)}")
     if y.dim() <= lead or y.shape[lead] != x.shape[-2]:
         raise ValueError(f"y: expected a target for each of the {x.shape[-2]} steps of x, got shape {tuple(y.shape)}")
     h = None
