@@ -128,10 +128,12 @@ def fixed_point_slope(w, h_star):
 
 
 def fixed_point(generator):
-    """A weight and a fixed point of tanh(w h + b), for the bias b that makes it one: b = atanh(h*) - w h*, not 0."""
+    """A weight and a fixed point of tanh(w h + b), for the bias b that makes it one: b = atanh(h*) - w h*, not 0.
+
+    The weight is negative, so that a lost sign can never pass.
+    """
     w, h_star = (torch.rand(2, generator=generator, dtype=torch.float64) * 0.6 + 0.2).tolist()
-    sign = 1 if torch.rand((), generator=generator) < 0.5 else -1
-    return [sign * 3 * w, h_star]
+    return [-3 * w, h_star]
 
 
 def slope_at(a, w):
@@ -153,6 +155,14 @@ SLOPE = Exercise(
         Mistake(
             lambda w, h: 1 - h**2,
             "you forgot the factor w: this is tanh' = 1 - h*², and the chain rule multiplies it by da/dh = w",
+        ),
+        Mistake(
+            lambda w, h: w,
+            "w is the slope at h* = 0 with b = 0: at other fixed points tanh' is not 1",
+        ),
+        Mistake(
+            lambda w, h: abs(w) * (1 - h**2),
+            "the sign is lost: where w is negative the map falls, and its slope is negative",
         ),
         Mistake(lambda w, h: w * (1 - h), "you forgot the square: tanh' is 1 - h*², not 1 - h*"),
         Mistake(lambda w, h: w * (1 + h**2), "the sign is wrong: tanh' is 1 - h*², not 1 + h*²"),
