@@ -179,6 +179,11 @@ def copy_memory_chance(T, S, k):
     return ((T + S) * loss_blank + S * loss_recall) / steps
 
 
+def _one_guess_for_all_steps(T, S, k):
+    recalled = S / (T + 2 * S)  # the share of the steps that ask for a symbol
+    return -(1 - recalled) * math.log(1 - recalled) - recalled * math.log(recalled / k)
+
+
 def _copy_inputs(generator):
     return _whole(5, 100, generator), _whole(2, 12, generator), _whole(4, 9, generator)
 
@@ -221,6 +226,11 @@ COPY_MEMORY_CHANCE = Exercise(
         Mistake(
             lambda T, S, k: math.log(k + 1),
             "that guesses blindly among all k + 1 classes at every step: who knows the rules knows where blank is asked",
+        ),
+        Mistake(
+            _one_guess_for_all_steps,
+            "this is the entropy of all targets taken together, the best guess of one who doesn't count the steps: at each "
+            "step, take the frequencies of the classes at that step",
         ),
         Mistake(
             lambda T, S, k: math.log(k) / (T + 2 * S),
