@@ -1,5 +1,6 @@
 """One training loop for the whole course: any model, any task, one seed or several at once."""
 
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -117,7 +118,8 @@ def train(
     losses, norms, eval_losses, accuracies = [], [], [], []
     start = time.perf_counter()
     shown = {} if progress else {"disable": True}  # where the bar is not refused, TQDM_DISABLE decides
-    bar = tqdm(range(1, steps + 1), leave=False, mininterval=0.5, **shown)
+    # on stdout: Jupyter keeps a red strip of what was ever written to stderr
+    bar = tqdm(range(1, steps + 1), leave=False, mininterval=0.5, file=sys.stdout, **shown)
     for step in bar:
         x, y = draw(task, batch_size, generators, seeds, **place)
         parts = [(model(x)[0], y)] if chunk is None else chunks(model, x, y, chunk, carry)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import sys
 from functools import partial
 
 import pytest
@@ -421,6 +422,7 @@ def test_a_layer_needs_its_batch_first():
 def test_a_bar_is_shown_unless_it_is_refused(progress, refused, shown, monkeypatch):
     """``refused``: by TQDM_DISABLE, which sets tqdm's default; and a notebook's kernel has no terminal."""
     screen = io.StringIO()
-    monkeypatch.setattr(training, "tqdm", partial(tqdm, file=screen, disable=refused))
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(training, "tqdm", partial(tqdm, disable=refused))
     train(rnns(), Latch(4), 3, progress=progress)
     assert ("0/3" in screen.getvalue()) == shown
