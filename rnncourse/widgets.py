@@ -44,7 +44,6 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, name, fig, artists, controls, update):
         self.name, self.fig, self.artists, self.controls, self.update = name, fig, artists, controls, update
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
-        self.picture.tooltip = "a figure; the words below tell what it shows"  # an Image widget has no alternative text
         self.words = ipywidgets.HTML()
         self.picture.add_class("explorer-picture")
         self.words.add_class("explorer-words")
@@ -93,8 +92,8 @@ def explore_unit():
     """One unit without input, h_t = tanh(w h_{t-1} + b): its map with the path of the state, its fixed points, its course in time."""
     steps, grid = 30, np.linspace(-1, 1, 201)
     fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.8)
-    left.plot(grid, grid, color="#888888", marker="", label="h' = h")
-    (curve,) = left.plot([], [], color=plotting.COLOURS[0], marker="", label="h' = tanh(w h + b)")
+    left.plot(grid, grid, color="#888888", marker="", label="$h_t = h_{t-1}$")
+    (curve,) = left.plot([], [], color=plotting.COLOURS[0], marker="", label="$h_t = \\tanh(w\\, h_{t-1} + b)$")
     (path,) = left.plot([], [], color=plotting.COLOURS[1], marker="", linewidth=1, label="path of the state")
     (stable,) = left.plot([], [], "o", color=plotting.COLOURS[2], markersize=9, markevery=1, label="stable fixed point")
     (unstable,) = left.plot(
@@ -102,7 +101,7 @@ def explore_unit():
     )
     left.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title="The map from one state to the next")
     left.set(xlabel="state $h_{t-1}$", ylabel="next state $h_t$")
-    left.legend(fontsize="x-small", loc="upper left")
+    fig.legend(fontsize="x-small", loc="outside lower center", ncols=5)  # in the axes it would lie under the path
     (course,) = right.plot([], [], color=plotting.COLOURS[1], marker="o", markevery=1, markersize=4)
     right.set(
         xlim=(-0.5, steps + 0.5),
@@ -144,9 +143,9 @@ def describe_end(w, b, h):
     later = trajectory(w, b, h[-1], 1000)
     if abs(later[::2] - h[-1]).max() > 0.005:
         return f"From h_0 = {h[0]:.2f} the state is still moving after {len(h) - 1} steps, at {h[-1]:.2f}."
-    if abs(later[1] - h[-1]) > 0.005:
+    if abs(later[-1] - later[-2]) > 0.005:
         return f"From h_0 = {h[0]:.2f} the state ends up jumping between {h[-2]:.2f} and {h[-1]:.2f}."
-    return f"From h_0 = {h[0]:.2f} the state goes to {h[-1]:.2f} and stays."
+    return f"From h_0 = {h[0]:.2f} the state goes to {round(h[-1], 2) + 0.0:.2f} and stays."  # + 0.0: no -0.00
 
 
 def explore_bptt():
@@ -395,7 +394,7 @@ class LiveMonitor(GradientMonitor):
         self.left.relim()
         self.left.autoscale_view()
         if self.heat:
-            logs = self.profile().log10().T
+            logs = self.profile().log10().T.numpy()
             self.heat.set(data=logs, extent=(self.steps[0] - 0.5, self.steps[-1] + 0.5, 0.5, len(logs) + 0.5))
             self.heat.autoscale()
         forms, metadata = plotting.picture(self.fig, self.alt)
@@ -407,8 +406,10 @@ class LiveMonitor(GradientMonitor):
         self.due = now + (now - start) / self.share
 
     def close(self):
+        """Draw the last picture, if anything was recorded, and remove the hooks."""
         super().close()
-        self.draw()
+        if self.steps:
+            self.draw()
 
     def __enter__(self):
         return self

@@ -12,10 +12,12 @@ from matplotlib import pyplot
 from PIL import Image
 
 from rnncourse import widgets
+from rnncourse.clipping import descend
 from rnncourse.initialization import recurrent_matrix
 from rnncourse.recurrence import VanillaRNN
-from rnncourse.sequences import el_nino
-from rnncourse.widgets import explore_bptt, explore_gradients, explore_unit
+from rnncourse.sequences import Latch, el_nino
+from rnncourse.training import WithReadout, train
+from rnncourse.widgets import LiveMonitor, explore_bptt, explore_cliff, explore_gradients, explore_unit
 
 EXPLORERS = {name: make for name, make in vars(widgets).items() if name.startswith("explore_")}
 
@@ -126,7 +128,6 @@ def test_two_explorers_do_not_share_a_picture(make):
 def test_screen_readers_are_told(make):
     explorer = at_start(make)
     assert 'role="status"' in explorer.words.value and 'aria-live="polite"' in explorer.words.value
-    assert explorer.picture.tooltip == "a figure; the words below tell what it shows"
     assert {"explorer-picture"} <= set(explorer.picture._dom_classes) and {"explorer"} <= set(explorer._dom_classes)
 
 
@@ -171,7 +172,7 @@ def test_the_words_on_one_unit_are_true(w, b, h_0):
     elif abs(h[5000] - h[4999]) > 0.006:
         assert f"ends up jumping between {h[29]:.2f} and {h[30]:.2f}." == end
     else:
-        assert f"goes to {h[30]:.2f} and stays." == end
+        assert f"goes to {round(h[30], 2) + 0.0:.2f} and stays." == end
 
 
 def test_the_picture_of_one_unit_is_of_these_numbers():
@@ -291,3 +292,75 @@ def test_a_gradient_that_died_is_not_drawn_and_is_said_to_be_zero():
     explorer = at_start(explore_gradients, init="identity", gain=0.5, nonlinearity="relu", length=100)
     assert "shrank to 0 of its norm" in words(explorer) and "nan" not in words(explorer)
     assert np.isfinite(explorer.artists[1].get_ydata()).all() and 1 <= len(explorer.artists[1].get_ydata()) < 100
+
+
+# -- the cliff -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power, rate, steps", [(0.0, 0.5, 100), (4.0, 0.5, 100), (-2.0, 0.3, 60), (0.5, 1.0, 1)])
+def test_the_words_on_the_cliff_are_true(power, rate, steps):
+    told = words(at_start(explore_cliff, power=power, rate=rate, steps=steps))
+    path = descend(5.5, -2.6, rate, steps, 10.0**power)
+    _, _, told_steps, w, b, loss, lowest, threshold, clipped, of, longest, step = numbers(told)
+    norms = path[:-1, 3]
+    assert [told_steps, of, clipped, step] == [steps, steps, int((norms > 10.0**power).sum()), int(norms.argmax())]
+    assert [w, b] == pytest.approx(path[-1, :2].tolist(), rel=1e-3)
+    assert [loss, lowest, longest] == pytest.approx(torch.stack([path[-1, 2], path[:, 2].min(), norms.max()]).tolist(), rel=0.06)
+    assert threshold == pytest.approx(10.0**power, rel=1e-2)
+    assert ("off the map" in told) == (power == 4.0)
+
+
+# -- the live monitor ----------------------------------------------------------------------------------------------
+
+ALT = "Norms of the gradients against the training step, drawn for a test."
+
+
+def watched(monkeypatch, model, share):
+    """The pictures that a live monitor shows during a short run, and the monitor."""
+    pictures = []
+
+    class Handle:
+        def update(self, forms, **options):
+            pictures.append(forms)
+
+    def display(forms, **options):
+        assert options["display_id"] and options["metadata"]["image/png"]["alt"] == ALT
+        pictures.append(forms)
+        return Handle()
+
+    monkeypatch.setattr(widgets, "display", display)
+    with LiveMonitor(model, "Gradients", ALT, share) as monitor:
+        monitor.due = 0.0
+        train(model, Latch(5), 6, after_step=monitor, progress=False)
+    return pictures, monitor
+
+
+@pytest.mark.parametrize(
+    "make, panels",
+    [
+        (lambda: VanillaRNN(4, 6, 4), 3),  # norms, heat map, its colour bar
+        (lambda: WithReadout(torch.nn.GRU(4, 6, batch_first=True), 4), 1),
+    ],
+)
+def test_the_live_monitor_draws_while_training_runs_and_leaves_the_last_picture(monkeypatch, make, panels):
+    torch.manual_seed(0)
+    pictures, monitor = watched(monkeypatch, make(), share=1e9)
+    assert len(pictures) == 7 and len({picture["image/png"] for picture in pictures}) >= 6  # each step, and the last again
+    assert {picture["text/plain"] for picture in pictures} == {f"Figure: {ALT}"}
+    assert len(monitor.fig.axes) == panels
+    for name, line in monitor.lines.items():
+        assert np.array_equal(line.get_ydata(), monitor.table()[name])
+    assert "all" in monitor.lines and not any("bias" in name for name in monitor.lines)
+
+
+def test_the_live_monitor_spends_a_share_of_the_time(monkeypatch):
+    pictures, monitor = watched(monkeypatch, VanillaRNN(4, 6, 4), share=1e-6)
+    assert len(pictures) == 2  # the first, since it was due, and the last
+    assert len(monitor.table()) == 6
+
+
+def test_the_live_monitor_lets_go_of_the_model_even_after_an_error():
+    model = VanillaRNN(4, 6, 4)
+    with pytest.raises(KeyboardInterrupt), LiveMonitor(model, "Gradients", ALT):
+        raise KeyboardInterrupt
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
