@@ -140,7 +140,7 @@ def test_the_figure_has_titles_and_labels(make):
 # -- one unit ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("w", [-2.5, -1.1, -1.0, -0.5, 0.0, 0.9, 1.0, 1.05, 2.5])
+@pytest.mark.parametrize("w", [-2.5, -1.1, -1.0, -0.9, -0.5, 0.0, 0.9, 1.0, 1.05, 2.5])
 @pytest.mark.parametrize("b, h_0", [(0.0, 0.1), (0.3, -1.0), (-1.0, 1.0), (0.0, 0.0)])
 def test_the_words_on_one_unit_are_true(w, b, h_0):
     explorer = at_start(explore_unit, w=w, b=b, h_0=h_0)
