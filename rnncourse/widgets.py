@@ -43,7 +43,8 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(self, name, fig, artists, controls, update):
         self.name, self.fig, self.artists, self.controls, self.update = name, fig, artists, controls, update
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        as_large = ipywidgets.Layout(max_width="100%", align_self="flex-start")  # as drawn, not stretched
+        self.picture = ipywidgets.Image(format="png", layout=as_large)
         self.words = ipywidgets.HTML()
         self.picture.add_class("explorer-picture")
         self.words.add_class("explorer-words")
