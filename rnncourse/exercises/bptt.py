@@ -138,6 +138,10 @@ GRADIENT_W_HH = Exercise(
             "off by one step: at step t W_hh multiplies h_{t-1}, the state before; h[:, t] in Python is the state after",
         ),
         Mistake(
+            lambda da, h, h_0: _sum_of_products(da, h.roll(1, 1)),
+            "all right but the first step: in Python h[:, t - 1] at t = 0 is h[:, -1], the last state; there take h_0",
+        ),
+        Mistake(
             lambda da, h, h_0: _sum_of_products(da[:, 1:], h[:, :-1]),
             "the first step is missing: there W_hh multiplies h_0, which is not zero here",
         ),
@@ -223,6 +227,11 @@ def _last_chunk(model, x, target, length):
     return _one_chunk(model, x[:, -rest:], target[:, -rest:], h)
 
 
+def _last_chunk_alone_from_zero(model, x, target, length):
+    rest = x.shape[1] % length
+    return _one_chunk(model, x[:, -rest:], target[:, -rest:], None)
+
+
 def _one_chunk(model, x, target, h):
     ((model(x, h)[0] - target).square().sum() / 2).backward()
     return model.W_hh.weight.grad
@@ -271,6 +280,11 @@ TRUNCATED_GRADIENT = Exercise(
         Mistake(
             _last_chunk,
             "this is the last chunk's gradient alone: let backward add up over the chunks, with no zero_grad between them",
+        ),
+        Mistake(
+            _last_chunk_alone_from_zero,
+            "two faults: the state starts from zero (hand h on, detached), and only the last chunk's gradient is left (no "
+            "zero_grad between the chunks)",
         ),
         Mistake(
             _without_the_rest,
