@@ -31,7 +31,7 @@ from rnncourse.gradients import (
 )
 from rnncourse.initialization import INITS, recurrent_matrix
 from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
-from rnncourse.sequences import el_nino, windows
+from rnncourse.sequences import el_nino
 
 
 class Explorer(ipywidgets.VBox):
@@ -150,23 +150,24 @@ def describe_end(w, b, h):
 
 
 def explore_bptt():
-    """The backward pass over twelve months of El Niño, walked a step at a time: what enters each dL/dh_t, and from where."""
+    """The backward pass over the twelve months of 1996, walked a step at a time: what enters each dL/dh_t, and from where."""
     T, H = 12, 8
-    months = torch.tensor(el_nino().to_numpy())
-    x, y = windows((months - months.mean()) / months.std(), T)
-    x, y = x[:1], torch.cat([x[:1, 1:], y[:1]], dim=1)  # at every step, predict the next month
+    temperature = el_nino()
+    year = ((temperature - temperature.mean()) / temperature.std())["1996-01":"1997-01"].to_numpy()
+    series = torch.tensor(year, dtype=torch.float32).view(1, T + 1, 1)
+    x, y = series[:, :-1], series[:, 1:]  # at every step, predict the next month
     times = np.arange(1, T + 1)
     fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.6)
     heat = left.imshow(np.zeros((H, T)), cmap=plotting.DIVERGING, aspect="auto", extent=(0.5, T + 0.5, H + 0.5, 0.5))
     left.grid(False)
     left.set(title="$dL/dh_t$, unit by unit, from the last step back", xlabel="time step t", ylabel="hidden unit")
     lines = {}
-    for label, marker in (
-        ("immediate, $∂^+L/∂h_t$", "o"),
-        ("through $h_{t+1}$", "s"),
-        ("total, $dL/dh_t$", "^"),
+    for label, style in (
+        ("immediate, $∂^+L/∂h_t$", {"marker": "o"}),
+        ("through $h_{t+1}$", {"marker": "s"}),
+        ("total, $dL/dh_t$", {"marker": "^", "linewidth": 5, "alpha": 0.4}),  # the others show through it
     ):
-        (lines[label],) = right.plot([], [], marker=marker, markevery=1, label=label)
+        (lines[label],) = right.plot([], [], markevery=1, label=label, **style)
     right.set(xlim=(0.5, T + 0.5), ylim=(1e-9, 1), yscale="log", title="Where each $dL/dh_t$ comes from")
     right.set(xlabel="time step t", ylabel="norm of the gradient")
     right.legend(fontsize="x-small", loc="lower left")
@@ -184,13 +185,14 @@ def explore_bptt():
             line.set_data(times[walked & (norm > 0)], norm[walked & (norm > 0)])
         first, flown, total = (norm[t - 1] for norm in norms)
         came = f"{flown:.3g} comes through h_{t + 1}" if t < T else "nothing comes from later, this is the last step"
+        beside_last = f", {total / norms[2][-1]:.3g} times that of the last step" if t < T else ""
         return (
             f"At step {t} of {T}: ∂⁺L/∂h_{t}, by the output of this step alone, has norm {first:.3g}; {came}; "
-            f"together dL/dh_{t} has norm {total:.3g}, {total / norms[2][-1]:.3g} times that of the last step."
+            f"together dL/dh_{t} has norm {total:.3g}{beside_last}."
         )
 
     controls = {
-        "t": slider("walked back to step t", 1, T, T),
+        "t": slider("walked back to step t", 1, T, T // 2),
         "gain": slider("largest singular value of W_hh", 0.5, 2.5, 1.0, 0.1),
         "steps_asked": dropdown("steps with a loss", [("every step", T), ("the last step alone", 1)]),
     }

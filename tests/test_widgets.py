@@ -191,8 +191,8 @@ def test_the_picture_of_one_unit_is_of_these_numbers():
 
 def by_autograd(gain, steps_asked, T=12, H=8):
     """The norms of ∂⁺L/∂h_t, of what comes through h_{t+1}, and of dL/dh_t, by autograd through a loop of its own."""
-    months = torch.tensor(el_nino().to_numpy(), dtype=torch.float32)
-    months = (months - months.mean()) / months.std()
+    months = torch.tensor(el_nino().to_numpy())
+    months = ((months - months.mean()) / months.std()).float()[46 * 12 :]  # 1996 is the 47th year
     x, y = months[:T], months[1 : T + 1]
     model = VanillaRNN(1, H, 1, seeds=[0])
     W_xh, b_h, W_hh, W_hy, b_y = (p.detach()[0] for p in model.parameters())
@@ -227,7 +227,7 @@ def test_the_words_and_the_picture_of_the_backward_pass_are_true(gain, steps_ask
         expected = [t, 12, immediate, through, total, total / norms[2][-1]]
         assert ("nothing comes from later" in told) == (t == 12)
         if t == 12:
-            expected.remove(through)
+            expected = [t, 12, immediate, total]
         assert np.allclose(said, expected, rtol=6e-3, atol=1e-9), told
         for line, norm in zip(explorer.artists[1:], norms):
             shown = np.flatnonzero((np.arange(1, 13) >= t) & (norm > 0))
