@@ -77,7 +77,7 @@ def clip_by_norm(gradient, threshold):
 
 
 def clip_by_value(gradient, threshold):
-    """Every component cut to -threshold ... threshold: it may turn the gradient. (Mikolov 2012.)"""
+    """Every component cut to -threshold ... threshold, as ``clip_grad_value_`` does: it may turn the gradient."""
     check_positive("threshold", threshold)
     return gradient.clamp(-threshold, threshold)
 

@@ -15,7 +15,13 @@ pytestmark = [
 ]
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-EXPLORERS = {"02_recurrence.ipynb": "explore_unit", "03_bptt.ipynb": "explore_bptt"}
+EXPLORERS = {
+    "02_recurrence.ipynb": "explore_unit",
+    "03_bptt.ipynb": "explore_bptt",
+    "04_vanishing_and_exploding_gradients.ipynb": "explore_gradients",
+    "05_gradient_clipping.ipynb": "explore_cliff",
+    "06_orthogonal_initialization.ipynb": "explore_spectra",
+}
 
 
 @pytest.fixture(scope="module")
