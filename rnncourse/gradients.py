@@ -155,7 +155,7 @@ def log_norm_bound(W_hh, lags, max_slope=1.0):
     check_positive("max_slope", max_slope)
     _check_square("W_hh", W_hh)
     sigma = spectral_norm(W_hh)
-    return torch.as_tensor(lags, dtype=sigma.dtype) * (max_slope * sigma).log().unsqueeze(-1)
+    return torch.as_tensor(lags, dtype=sigma.dtype, device=sigma.device) * (max_slope * sigma).log().unsqueeze(-1)
 
 
 def lyapunov_exponents(J, warmup=0, count=None):

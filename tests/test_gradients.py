@@ -412,6 +412,26 @@ def test_log_slope_is_numpy_s_least_squares():
     assert log_slope(norms, 3, 15).item() == pytest.approx(expected)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_the_numbers_are_the_same():
+    W, x = recurrent_matrix("gaussian", 8, dtype=F64), torch.randn(2, 30, 8, dtype=F64)
+    found = []
+    for device in ("cpu", "cuda"):
+        model, here = bare_rnn(W.to(device)), x.to(device)
+        J = step_jacobians(model.states(here).detach(), W.to(device))
+        measured = [
+            state_gradients(model, here, squared_error),
+            log_product_norms(J),
+            lyapunov_exponents(J, 5),
+            log_norm_bound(W.to(device), [1, 2]),
+            log_slope(J.norm(dim=(-2, -1)), 2, 20),
+        ]
+        assert all(value.device.type == device for value in measured)
+        found.append([value.cpu() for value in measured])
+    for on_cpu, on_gpu in zip(*found):
+        close(on_gpu, on_cpu, 1e-8)
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 SQUARE, FLAT = torch.eye(3), torch.ones(3, 2)
