@@ -215,9 +215,9 @@ def explore_gradients():
     """The gradient on its way back from the last step: its norm against lag, beside the bound, the radius and the exponent."""
     n, longest, scales = 32, 100, (1, 3, 10, 30, 100, 330)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 500, n, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, 400, n, generator=generator, dtype=torch.float64)
     end = torch.nn.functional.normalize(torch.randn(n, generator=generator, dtype=torch.float64), dim=0)
-    fig, ax = plotting.figure(width=8.0, height=3.8)
+    fig, ax = plotting.figure(width=8.4, height=3.6)
     names = {
         "gradient": ("norm of $dL/dh_t$", {"marker": "o", "markersize": 4}),
         "bound": ("the bound, $σ^k$", {"linestyle": "--"}),
@@ -227,7 +227,7 @@ def explore_gradients():
     lines = {name: ax.plot([], [], label=label, **{"marker": "", **style})[0] for name, (label, style) in names.items()}
     ax.set(xlim=(0, longest), ylim=(-100, 100), title="The gradient on its way back, and three forecasts of it")
     ax.set(xlabel="lag k, steps back from the last", ylabel="log10 of the norm")
-    legend = ax.legend(fontsize="x-small", loc="upper right")
+    ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))  # where no line can cross it
 
     def update(gain, scale, length, init, nonlinearity):
         W_hh, x = recurrent_matrix(init, n, gain, dtype=torch.float64), scale * noise
@@ -258,7 +258,7 @@ def explore_gradients():
         "init": dropdown("init of W_hh", ["orthogonal", *(name for name in INITS if name != "orthogonal")]),
         "nonlinearity": dropdown("nonlinearity", list(NONLINEARITIES)),
     }
-    return Explorer("explore_gradients", fig, [ax.yaxis, *lines.values(), legend], controls, update)
+    return Explorer("explore_gradients", fig, [ax.yaxis, *lines.values()], controls, update)
 
 
 def explore_cliff():
