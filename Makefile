@@ -31,7 +31,7 @@ lab: $(INSTALLED)
 
 test: $(INSTALLED)
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'make test: there is no notebook in notebooks/' >&2; exit 1; }
-	$(PY) -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
+	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m rnncourse.bench

@@ -54,7 +54,7 @@ def page(chromium):
 
 
 @pytest.mark.parametrize("name, function", EXPLORERS.items())
-def test_explorer(lab, page, capsys, name, function):
+def test_explorer(lab, page, record_property, name, function):
     browser.run_notebook(page, lab, name)
     assert browser.errors(page) == []
     assert browser.unrun_cells(page) == []
@@ -70,5 +70,5 @@ def test_explorer(lab, page, capsys, name, function):
         browser.wait_until(lambda: explorer.words() != words, 10, f"new words from slider {number}")
 
     times = [explorer.latency(explorer.sliders[0]) for _ in range(10)]
-    with capsys.disabled():
-        print(f"\n{function}: key press to new picture {statistics.median(times):.0f} ms (worst {max(times):.0f} ms)")
+    shown = f"key press to new picture {statistics.median(times):.0f} ms (worst {max(times):.0f} ms)"
+    record_property("measured", f"{function}: {shown}")

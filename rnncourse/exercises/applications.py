@@ -1,0 +1,145 @@
+"""The "Your turn" exercises of notebook 07."""
+
+import torch
+
+from rnncourse.exercises.checking import Exercise, Mistake
+
+# ---------------------------------------------------------------- characters
+
+
+# ---------------------------------------------------------------- forecasting and digits
+
+
+def rolling_rmse(series, first, horizon):
+    origins = torch.arange(first, len(series) - horizon)  # the last one still has `horizon` values after it
+    months = torch.arange(1, horizon + 1)
+    errors = series[origins].unsqueeze(1) - series[origins.unsqueeze(1) + months]  # (origins, horizon)
+    return errors.square().mean(dim=0).sqrt()
+
+
+def random_walk(generator):
+    """A walk of some 40 values that drifts, the first origin at about half of it, a horizon of 3 to 5."""
+    n, first = (int(torch.randint(low, low + 8, (), generator=generator)) for low in (36, 16))
+    steps = 0.3 + torch.randn(n, generator=generator, dtype=torch.float64)
+    return steps.cumsum(0), first, int(torch.randint(3, 6, (), generator=generator))
+
+
+def walk_errors(series, origins, months):
+    """The errors of persistence at the given origins, (origins, months)."""
+    return series[origins].unsqueeze(1) - series[origins.unsqueeze(1) + months]
+
+
+def usual(series, first, horizon):
+    """The origins and months that were asked for."""
+    return torch.arange(first, len(series) - horizon), torch.arange(1, horizon + 1)
+
+
+def errors_asked(series, first, horizon):
+    return walk_errors(series, *usual(series, first, horizon))
+
+
+def a_step_early(series, first, horizon):
+    origins, months = usual(series, first, horizon)
+    return walk_errors(series, origins, months - 1).square().mean(dim=0).sqrt()
+
+
+def value_before_each_target(series, first, horizon):
+    origins, months = usual(series, first, horizon)
+    places = origins.unsqueeze(1) + months
+    return (series[places - 1] - series[places]).square().mean(dim=0).sqrt()
+
+
+def from_the_start(series, first, horizon):
+    return rolling_rmse(series, 0, horizon)
+
+
+def as_many_as_fit(series, first, horizon):
+    errors = [series[first:-h] - series[first + h :] for h in range(1, horizon + 1)]
+    return torch.stack([e.square().mean().sqrt() for e in errors])
+
+
+def one_origin(series, first, horizon):
+    return errors_asked(series, first, horizon)[0].abs()
+
+
+ROLLING_RMSE = Exercise(
+    name="rolling_rmse",
+    reference=rolling_rmse,
+    inputs=random_walk,
+    hints=(
+        "Write a series of 6 values, 0 to 5, on paper, with first = 2 and horizon = 2. Which origins have two values after them?",
+        "The origins are first ... n - horizon - 1. At each, all errors series[t] - series[t + h], h = 1 ... horizon: a table "
+        "(origins, horizon). Then square, mean over the origins, root.",
+        "`errors = series[origins].unsqueeze(1) - series[origins.unsqueeze(1) + months]` with `months = torch.arange(1, horizon + "
+        "1)`; over which axis do you take the mean?",
+    ),
+    why="Every horizon is judged at the same origins, and no forecast uses a value after its origin. For a random walk the "
+    "result grows as the square root of h.",
+    mistakes=(
+        Mistake(
+            value_before_each_target,
+            "a look into the future: you forecast each value by the one before it, series[t + h - 1], which nobody knows yet at "
+            "the origin t. At t only series[: t + 1] is known, so the forecast is series[t] at every horizon",
+        ),
+        Mistake(
+            a_step_early,
+            "off by one horizon: your first error compares series[t] with itself. The horizons are 1 ... horizon",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).square().mean(dim=0),
+            "this is the mean square by horizon: the square root is missing",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).abs().mean(dim=0),
+            "this is the mean absolute error: square first, then mean, then root",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).mean(dim=0),
+            "you took the mean of the errors with their signs, the bias, where too high and too low cancel: square them first",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).square().sum(dim=0).sqrt(),
+            "this is the root of the sum over the origins: it grows with their number. Take the mean",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).square().mean(dim=1).sqrt(),
+            "you took the mean over the horizons, one number an origin: take it over the origins, one number a horizon",
+        ),
+        Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon).square().mean().sqrt(),
+            "this is one number for all horizons: a forecast gets worse with its horizon, so return one number for each",
+        ),
+        Mistake(
+            from_the_start,
+            "your origins begin at 0: those before `first` belong to the training part, and are not asked",
+        ),
+        Mistake(
+            as_many_as_fit,
+            "each of your horizons has origins of its own, as many as fit: take the same for all, those with `horizon` values "
+            "after them, or the horizons can't be compared",
+        ),
+        Mistake(
+            lambda series, first, horizon: rolling_rmse(series[:-1], first, horizon),
+            "the last origin is missing: t = n - horizon - 1 still has `horizon` values after it, and arange stops one early by "
+            "itself",
+        ),
+        Mistake(
+            lambda series, first, horizon: rolling_rmse(series, first + 1, horizon),
+            "the first origin is missing: series[first] is known at it, and the first target is series[first + 1]",
+        ),
+        Mistake(
+            lambda series, first, horizon: rolling_rmse(series, first - 1, horizon),
+            "one origin too many: `first` is the first origin, not the first target",
+        ),
+        Mistake(
+            one_origin,
+            "these are the errors of one forecast, from the first origin: let the origin roll on, and average over all of them",
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- streaming and agreement
+
+
+EXERCISES = (ROLLING_RMSE,)
