@@ -122,22 +122,7 @@ def train(
     bar = tqdm(range(1, steps + 1), leave=False, mininterval=0.5, file=sys.stdout, **shown)
     for step in bar:
         x, y = draw(task, batch_size, generators, seeds, **place)
-        parts = [(model(x)[0], y)] if chunk is None else chunks(model, x, y, chunk, carry)
-        chunk_losses = []
-        for outputs, y_part in parts:
-            if not y_part.is_floating_point() and (y_part < 0).all():
-                continue  # nothing is asked in this chunk
-            loss = task.loss(outputs, y_part)
-            update.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            norm = gradient_norm(model) if clip_norm is None else clip_norm_(model, clip_norm)
-            if clip_value is not None:
-                nn.utils.clip_grad_value_(parameters, clip_value)
-            update.step()
-            chunk_losses.append(loss.detach())
-        if not chunk_losses:
-            raise ValueError(f"{type(task).__name__}: expected a target at one step at least, got none")
-        loss = torch.stack(chunk_losses).mean(dim=0)
+        loss, norm = update_on(model, task, x, y, update, chunk, carry, clip_norm, clip_value)
         losses.append(loss)
         norms.append(norm)
         if after_step is not None:
@@ -169,6 +154,26 @@ def train(
     if history.message:
         print(history.message)
     return history
+
+
+def update_on(model, task, x, y, update, chunk, carry, clip_norm, clip_value):
+    """Forward, backward and an update of the optimizer ``update``, once or once a chunk: the mean loss, the last norm."""
+    parts = [(model(x)[0], y)] if chunk is None else chunks(model, x, y, chunk, carry)
+    losses = []
+    for outputs, y_part in parts:
+        if not y_part.is_floating_point() and (y_part < 0).all():
+            continue  # nothing is asked in this chunk
+        loss = task.loss(outputs, y_part)
+        update.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        norm = gradient_norm(model) if clip_norm is None else clip_norm_(model, clip_norm)
+        if clip_value is not None:
+            nn.utils.clip_grad_value_(model.parameters(), clip_value)
+        update.step()
+        losses.append(loss.detach())
+    if not losses:
+        raise ValueError(f"{type(task).__name__}: expected a target at one step at least, got none")
+    return torch.stack(losses).mean(dim=0), norm
 
 
 def draw(task, batch_size, generators, seeds, device=None, dtype=None):
