@@ -158,6 +158,21 @@ def closes_with_summary(notebook):
     return complaints
 
 
+def wraps_without_accidents(notebook):
+    """A line of a paragraph that happens to start with a minus, a plus, a star, a "1." or a "#" would become a list or a heading."""
+    complaints = []
+    for one in notebook.cells:
+        if one.cell_type == "markdown":
+            prose = re.sub(r"^(```|\$\$).*?\1", "", one.source, flags=re.MULTILINE | re.DOTALL)
+            for paragraph in re.split(r"\n\s*\n", prose):
+                first, *rest = paragraph.strip("\n").split("\n")
+                if not re.match(MARKER, first):
+                    complaints += [f"a line of a paragraph begins like a list: {x[:40]}" for x in rest if re.match(MARKER, x)]
+    return complaints
+
+
+MARKER = r"\s*([-+*]|1[.)]|#+)\s|\s*(=+|-+)\s*$"
+
 RULES = [
     is_valid,
     has_run_in_order,
@@ -169,6 +184,7 @@ RULES = [
     cells_are_short,
     nothing_escapes_comparison,
     hides_nothing_by_semicolon,
+    wraps_without_accidents,
     opens_with_objectives,
     closes_with_summary,
 ]
@@ -227,6 +243,7 @@ GOOD = [
     made_up(cell("1 / 0", error(), tags=["raises-exception"])),
     made_up(cell("plot()", picture("A line that rises from 0 to 1.")), cell("_ = plot()"), cell("f('a;b')")),
     made_up(cell("# NBVAL_IGNORE_OUTPUT\nprint(seconds)", stdout("1.2 s\n"))),
+    made_up(new_markdown_cell("- a list\n- of two\n\n$$\na\n- b\n$$\n\nand -1\n-1 apart.")),
     made_up(new_markdown_cell("![a loop](loop.png), https://example.org/home/page, dL/dh")),
 ]
 
@@ -255,6 +272,8 @@ BROKEN = [
     (nothing_escapes_comparison, made_up(cell("f()", stdout("fast\n"), tags=["nbval-ignore-output"]))),
     (hides_nothing_by_semicolon, made_up(cell("plot(); "))),
     (hides_nothing_by_semicolon, made_up(cell("plot();  # hidden"))),
+    (wraps_without_accidents, made_up(new_markdown_cell("It is h\n- x and no more."))),
+    (wraps_without_accidents, made_up(new_markdown_cell("Some words\n1. and others."))),
     (opens_with_objectives, without("# Tiny")),
     (opens_with_objectives, without("able to")),
     (opens_with_objectives, without("5 minutes")),
@@ -336,5 +355,5 @@ def test_nbval_runs_this_python_and_fails_on_a_stale_output(tmp_path):
     write(tmp_path, cell("import sys; print(sys.prefix)", stdout(f"{sys.prefix}\n"), execution_count=1))
     write(tmp_path, cell("print(2)", stdout("1\n"), execution_count=1), name="stale.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert "1 failed, 1 passed" in result.stdout and "stale.ipynb" in result.stdout
