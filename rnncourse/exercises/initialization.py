@@ -35,6 +35,17 @@ def signs_of_Q(A):
     return Q * Q.diagonal().sign()
 
 
+def times_R(A):
+    Q, R = torch.linalg.qr(A)
+    return Q * R.diagonal()
+
+
+def Q_and_R(A):
+    Q, R = torch.linalg.qr(A)
+    signs = R.diagonal().sign()
+    return Q * signs, signs.unsqueeze(1) * R
+
+
 ORTHOGONAL = Exercise(
     name="orthogonal_matrix",
     reference=orthogonal_matrix,
@@ -52,6 +63,20 @@ ORTHOGONAL = Exercise(
             "orthogonal, but the signs are left to the library: multiply column j of Q by the sign of R_jj",
         ),
         Mistake(lambda A: torch.linalg.qr(A).R, "this is R, the triangular factor: return Q"),
+        Mistake(lambda A: Q_and_R(A)[1], "this is R, its diagonal made positive: return the Q that goes with it"),
+        Mistake(Q_and_R, "you returned Q and R: return Q alone"),
+        Mistake(
+            lambda A: tuple(torch.linalg.qr(A)),
+            "you returned Q and R as they come from the library: give Q its signs, and return it alone",
+        ),
+        Mistake(
+            times_R,
+            "the columns are at right angles, but not of length 1: multiply by the signs of R's diagonal, not by the diagonal",
+        ),
+        Mistake(
+            lambda A: -torch.linalg.qr(A).Q,
+            "you changed the sign of every column; column j needs a change only where R_jj is negative",
+        ),
         Mistake(
             lambda A: orthogonal_matrix(A).mT,
             "this is the transpose of the answer: orthogonal too, but A = Q R, not Qᵀ R",
@@ -72,6 +97,10 @@ ORTHOGONAL = Exercise(
         Mistake(
             lambda A: A / torch.linalg.matrix_norm(A, 2),
             "you divided by the spectral norm: that makes the largest singular value 1, and all of them have to be",
+        ),
+        Mistake(
+            lambda A: torch.linalg.svd(A).U,
+            "this is the U of A's singular value decomposition: orthogonal too, but asked is the Q of QR",
         ),
         Mistake(
             polar_factor,
@@ -126,6 +155,26 @@ HIGHWAY_GAIN = Exercise(
         ),
         Mistake(lambda h: 1 / h.square().mean().sqrt(), "this is about the size of the states, not the slopes 1 - h²"),
         Mistake(
+            lambda h: (1 - h**2).mean(),
+            "this is the mean slope; the toll is the root mean square of the slopes, and the gain 1 / toll",
+        ),
+        Mistake(
+            lambda h: (1 - h**2).square().mean(),
+            "this is the mean square of the slopes: take its root, which is the toll, and then 1 / toll",
+        ),
+        Mistake(
+            lambda h: (1 / (1 - h**2)).mean(),
+            "you inverted each slope and then took the mean: first one number for all slopes, then its inverse",
+        ),
+        Mistake(
+            lambda h: 1 / (1 - h**2).norm(),
+            "you took the root of the sum of the squares; a root mean square has the mean under the root",
+        ),
+        Mistake(
+            lambda h: 1 / (1 - h**2).square().mean(dim=(0, 1)).sqrt(),
+            "one gain for each unit; asked is one number, with the mean over batch, time and units",
+        ),
+        Mistake(
             lambda h: 1 / (1 - h**2).max(),
             "you took the largest slope: that is the bound of notebook 04, not what a gradient meets on average",
         ),
@@ -176,9 +225,23 @@ CAYLEY = Exercise(
         ),
         Mistake(
             lambda V: cayley_of(-skew(V)),
-            "this is the transpose of the answer: the inverse belongs to I + A, the other factor is I - A",
+            "this is the transpose of the answer: either A is (Vᵀ - V)/2 in place of (V - Vᵀ)/2, or the inverse is that of I - A "
+            "in place of I + A",
         ),
         Mistake(lambda V: torch.linalg.inv(one_plus(skew(V))), "the factor I - A is missing"),
+        Mistake(lambda V: one_plus(-skew(V)), "the factor (I + A)⁻¹ is missing"),
+        Mistake(
+            lambda V: torch.linalg.solve(1 + skew(V), 1 - skew(V)),
+            "`1 + A` adds 1 to every entry of A; I has ones on its diagonal only: torch.eye(len(V))",
+        ),
+        Mistake(
+            lambda V: torch.linalg.inv(one_plus(skew(V))) * one_plus(-skew(V)),
+            "`*` multiplies entry by entry; the product of two matrices is `@`",
+        ),
+        Mistake(
+            lambda V: cayley_of(V - V.mT / 2),
+            "the half belongs to both: (V - Vᵀ)/2, not V - Vᵀ/2, which is not skew-symmetric",
+        ),
         Mistake(
             lambda V: one_plus(skew(V)) @ one_plus(-skew(V)),
             "you multiplied by I + A where its inverse is asked: (I + A)⁻¹(I - A)",
@@ -190,7 +253,7 @@ CAYLEY = Exercise(
         Mistake(skew, "this is A, skew-symmetric but not orthogonal: put it into (I + A)⁻¹(I - A)"),
         Mistake(
             lambda V: torch.linalg.matrix_exp(skew(V)),
-            "this is the exponential of A: an orthogonal map too, but another one than Cayley's",
+            "this is the exponential of A: it gives orthogonal matrices too, but others than Cayley's",
         ),
     ),
 )
@@ -216,6 +279,7 @@ HALF_LIFE = Exercise(
     name="leak_half_life",
     reference=leak_half_life,
     inputs=one_bias,
+    tolerance=1e-4,  # ln σ(b) in float32 is off by some 2e-5 where σ(b) is near 1
     hints=(
         "After n steps the gradient is σ(b) to the power n. Ask for which n that is a half.",
         "σ(b)ⁿ = 1/2 means n ln σ(b) = -ln 2. And σ(b) = 1 / (1 + exp(-b)).",
@@ -249,9 +313,30 @@ HALF_LIFE = Exercise(
             "a gate is a sigmoid, 1 / (1 + exp(-b)), not a tanh",
         ),
         Mistake(lambda b: math.log(2) / b, "the leak is σ(b), not exp(-b): the bias goes through the sigmoid first"),
+        Mistake(sigmoid, "this is σ(b), the leak itself; asked is after how many steps its power is a half"),
+        Mistake(
+            lambda b: math.log(2) * math.exp(b),
+            "ln 2 · exp(b) comes near it for large b only: solve σ(b)ⁿ = 1/2 exactly",
+        ),
+        Mistake(
+            lambda b: 2 * leak_half_life(b),
+            "after that many steps a quarter is left, not a half",
+        ),
+        Mistake(
+            lambda b: math.log(2) / -math.log10(sigmoid(b)),
+            "you mixed logarithms of two bases; with the same base above and below, either is right",
+        ),
+        Mistake(
+            lambda b: math.log10(2) / -math.log(sigmoid(b)),
+            "you mixed two bases of the logarithm: with the same base above and below, either is right",
+        ),
         Mistake(
             lambda b: math.ceil(leak_half_life(b)),
             "rounded up: return the number as it comes, with its fraction",
+        ),
+        Mistake(
+            lambda b: math.floor(leak_half_life(b)),
+            "rounded down: return the number as it comes, with its fraction",
         ),
     ),
 )
