@@ -6,19 +6,259 @@ import io
 import logging
 import math
 import os
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from statsmodels.tsa.ar_model import AutoReg, ar_select_order
+from threadpoolctl import threadpool_limits
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from rnncourse.arguments import check_whole
-from rnncourse.recurrence import PHI, check_sequence
+from rnncourse.arguments import check_positive, check_whole
+from rnncourse.recurrence import PHI, VanillaRNN, check_sequence, check_state
+from rnncourse.sequences import one_hot
 
 # ---------------------------------------------------------------- characters, one at a time
+
+
+class CharacterRNN(VanillaRNN):
+    """A ``VanillaRNN`` that reads characters as numbers: x (batch, seq_len) -> outputs (batch, seq_len, characters), h_final.
+
+    Each character is a column of W_xh, as a one-hot vector would pick it; with ``embedding=n`` it is first a row of a table E of n
+    numbers. ``forward`` is the formula, ``loss`` the same thing made for training.
+    """
+
+    def __init__(self, characters, hidden_size, embedding=None):
+        super().__init__(characters if embedding is None else embedding, hidden_size, characters)
+        self.E = None if embedding is None else nn.Parameter(torch.randn(characters, embedding))
+        self._memory = {}  # what ``loss`` computes in, kept from one call to the next: fresh memory costs more than the sums
+
+    def forward(self, x, h_prev=None):
+        return super().forward(one_hot(x, self.output_size) if self.E is None else self.E[x], h_prev)
+
+    def loss(self, x, y, h_prev=None):
+        """The mean cross-entropy (nats) of the characters y that follow x, both (batch, seq_len), -1 in y where nothing is asked.
+
+        Returns it with h_final, which is cut from the graph, ready for the next chunk: (loss, h_final).
+        """
+        check_characters("x", x, x, 0, self.output_size)
+        check_characters("y", y, x, -1, self.output_size)
+        h_prev = self.W_hh.weight.new_zeros(len(x), self.hidden_size) if h_prev is None else h_prev
+        check_state(h_prev, (len(x), self.hidden_size), self.W_hh.weight.dtype)
+        W_xh = self.W_xh.weight if self.E is None else self.W_xh.weight @ self.E.mT  # (hidden, characters)
+        return CharacterLoss.apply(
+            x, y, h_prev, W_xh, self.W_xh.bias, self.W_hh.weight, self.W_hy.weight, self.W_hy.bias, self._memory
+        )
+
+
+class CharacterLoss(torch.autograd.Function):
+    """What ``CharacterRNN.loss`` runs. The gradients come along with the loss, so that nothing is kept for a backward pass.
+
+    A large batch is taken in parts, each small enough for the processor's cache.
+    """
+
+    @staticmethod
+    def forward(ctx, x, y, h_0, W_xh, b_h, W_hh, W_hy, b_y, memory):
+        rows, columns = max(1, 8192 // x.shape[1]), (W_xh.mT + b_h).contiguous()
+        parts = zip(x.split(rows), y.split(rows), h_0.split(rows))
+        losses, h, dL_dh_0, *gradients = zip(
+            *(loss_and_gradients(*part, columns, W_hh, W_hy, b_y, memory) for part in parts)
+        )
+        asked = int((y >= 0).sum())  # the mean is over these; backward divides the gradients by it
+        dL_dcolumns, *others = (g[0] if len(g) == 1 else torch.stack(g).sum(dim=0) for g in gradients)
+        ctx.gradients = (torch.cat(dL_dh_0), dL_dcolumns.mT, dL_dcolumns.sum(dim=0), *others)
+        ctx.asked, h = asked, torch.cat(h)
+        ctx.mark_non_differentiable(h)
+        return sum(losses) / asked, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dL, _):
+        share = dL / ctx.asked
+        return None, None, *(share * gradient for gradient in ctx.gradients), None
+
+
+def loss_and_gradients(x, y, h_0, columns, W_hh, W_hy, b_y, memory):
+    """The summed loss over a part of a batch, its last states, and the gradients, as notebook 03 derives them.
+
+    columns (characters, hidden): W_xh x + b_h for every character x, looked up where other networks multiply.
+    """
+    (B, T), (V, H) = x.shape, columns.shape
+    x, y = x.mT.flatten(), y.mT.flatten()  # time first: (T * batch,)
+    states, slope, dL_da = (room(memory, name, T * B, H, columns) for name in ("states", "slope", "dL_da"))
+    log_p = room(memory, "log_p", T * B, V, columns)
+
+    torch.index_select(columns, 0, x, out=states)
+    h_prev, W_hh_T = h_0, W_hh.mT
+    for h_t in states.view(T, B, H).unbind(0):
+        h_prev = h_t.addmm_(h_prev, W_hh_T).tanh_()  # h_t = tanh(W_xh x_t + b_h + W_hh h_{t-1})
+
+    torch.log_softmax(torch.addmm(b_y, states, W_hy.mT, out=log_p), 1, out=log_p)
+    unasked = y < 0 if y.min() < 0 else None
+    right = torch.arange(0, len(y) * V, V).add_(y if unasked is None else y.clamp(min=0))  # where log_p holds log p(y_t)
+    log_p_y = log_p.take(right)
+    dL_dy = log_p.exp_().put_(right, log_p_y.exp() - 1)  # softmax minus one-hot
+    if unasked is not None:
+        log_p_y.masked_fill_(unasked, 0.0)
+        dL_dy.masked_fill_(unasked.unsqueeze(1), 0.0)
+
+    torch.mm(dL_dy, W_hy, out=dL_da)  # ∂⁺L/∂h_t of every t; becomes dL/da_t, step by step
+    torch.addcmul(columns.new_ones(()), states, states, value=-1, out=slope)  # tanh'(a_t) = 1 - h_t²
+    da_t, *earlier = reversed(dL_da.view(T, B, H).unbind(0))
+    slope_t, *slopes = reversed(slope.view(T, B, H).unbind(0))
+    da_t.mul_(slope_t)
+    for dh_t, slope_t in zip(earlier, slopes):
+        da_t = dh_t.addmm_(da_t, W_hh).mul_(slope_t)  # dL/da_t = (1 - h_t²) ⊙ (∂⁺L/∂h_t + W_hhᵀ dL/da_{t+1})
+    dL_dcolumns = torch.zeros_like(columns).index_add_(0, x, dL_da)
+    dL_dW_hh = (da_t.mT @ h_0).addmm_(dL_da[B:].mT, states[:-B])
+    return -log_p_y.sum(), h_prev.clone(), da_t @ W_hh, dL_dcolumns, dL_dW_hh, dL_dy.mT @ states, dL_dy.sum(dim=0)
+
+
+def room(memory, name, rows, columns, like):
+    """A matrix to compute in, of the dtype and on the device of ``like``: the one in ``memory``, where it is large enough."""
+    held = memory.get(name)
+    if held is None or held.numel() < rows * columns or (held.dtype, held.device) != (like.dtype, like.device):
+        held = memory[name] = like.new_empty(rows * columns)
+    return held[: rows * columns].view(rows, columns)
+
+
+def train_characters(
+    model, numbers, steps, *, batch_size=32, chunk=25, lr=3e-3, clip_norm=1.0, seed=0, held_out=None, progress=True
+):
+    """Train ``model`` on a text, a tensor of characters' numbers; returns the loss (bits a character) of every step.
+
+    The text is cut into ``batch_size`` streams, read side by side, ``chunk`` characters a step; the state is carried on. Adam, its
+    rate falling from ``lr`` to 0. With ``held_out``, a second text, the model ends as it was best on that.
+    """
+    for name, count in {"steps": steps, "batch_size": batch_size, "chunk": chunk}.items():
+        check_whole(name, count)
+    check_positive("lr", lr)
+    check_positive("clip_norm", clip_norm)
+    least = batch_size * chunk + chunk + 1
+    if len(numbers) < least:
+        raise ValueError(f"numbers: expected at least {least} characters for these streams, got {len(numbers)}")
+    generator, parameters = torch.Generator().manual_seed(seed), list(model.parameters())
+    adam = torch.optim.Adam(parameters, lr=lr, fused=True)
+    losses, best = [], (math.inf, None)
+    with tqdm(total=steps, leave=False, mininterval=0.5, file=sys.stdout, **({} if progress else {"disable": True})) as bar:
+        while len(losses) < steps:
+            text = numbers[int(torch.randint(chunk, (), generator=generator)) :]  # so that chunks begin elsewhere in each pass
+            x, y = streams(text[:-1], batch_size), streams(text[1:], batch_size)
+            h = None
+            for x_chunk, y_chunk in list(zip(x.split(chunk, 1), y.split(chunk, 1)))[: steps - len(losses)]:
+                loss, h = model.loss(x_chunk, y_chunk, h)
+                adam.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
+                adam.param_groups[0]["lr"] = lr * (1 - len(losses) / steps)
+                adam.step()
+                losses.append(loss.item() / math.log(2))
+                bar.update()
+                if held_out is not None and len(losses) % max(1, steps // 20) == 0:
+                    found = bits(model, streams(held_out, 16)).mean()
+                    best = min(best, (found, copy.deepcopy(model.state_dict())), key=lambda pair: pair[0])
+    if best[1] is not None:
+        model.load_state_dict(best[1])
+    return losses
+
+
+def streams(numbers, count):
+    """A text (n,) as ``count`` streams of equal length, (count, n // count); what is left over at the end is dropped."""
+    return numbers[: len(numbers) // count * count].view(count, -1)
+
+
+@torch.no_grad()
+def bits(model, numbers):
+    """-log2 p of every character but the first, given all before it: numbers (n,) or (streams, n) -> one less along n."""
+    log_p = model(numbers.view(-1, numbers.shape[-1])[:, :-1])[0].log_softmax(dim=-1)
+    return -log_p.gather(-1, numbers.view(log_p.shape[0], -1)[:, 1:, None]).view(*numbers.shape[:-1], -1) / math.log(2)
+
+
+def check_characters(name, numbers, x, least, size):
+    """Raise ``ValueError`` or ``TypeError`` unless ``numbers`` are whole, from ``least`` to size - 1, and of the shape of x, (batch, seq_len)."""
+    if not isinstance(numbers, torch.Tensor) or numbers.dtype != torch.long:
+        raise TypeError(f"{name}: expected a tensor of whole numbers, torch.long, got {getattr(numbers, 'dtype', type(numbers).__name__)}")
+    if numbers.dim() != 2 or 0 in numbers.shape or numbers.shape != x.shape:
+        raise ValueError(f"{name}: expected shape (batch, seq_len), the same for x and y, got {tuple(numbers.shape)}")
+    low, high = numbers.aminmax()
+    if not least <= low <= high < size:
+        raise ValueError(f"{name}: expected numbers from {least} to {size - 1}, got {int(low)} to {int(high)}")
+
+
+class WittenBell:
+    """Interpolated n-grams of a text, of orders 1 to ``order`` (Witten & Bell 1991): the strong classic among character models.
+
+        P_k(c | h) = (n(h c) + u(h) P_{k-1}(c | h')) / (n(h) + u(h)),    P_0 = 1 / characters
+
+    n counts occurrences in the text, h is the last k - 1 characters, h' all of them but the first, and u(h) how many different
+    characters followed h. After the character ``end`` the context begins anew.
+    """
+
+    def __init__(self, numbers, characters, order, end=None):
+        check_whole("order", order)
+        if (characters + 1) ** order >= 2**63:
+            raise ValueError(f"order: expected one whose contexts can be numbered, got {order} for {characters} characters")
+        self.characters, self.order, self.end = characters, order, end
+        self.tables = []
+        for context, follower in self._contexts(numbers):
+            seen, n_hc = np.unique(context * characters + follower, return_counts=True)
+            contexts, first = np.unique(seen // characters, return_index=True)
+            self.tables.append((seen, n_hc, contexts, np.add.reduceat(n_hc, first), np.diff(first, append=len(seen))))
+
+    def _contexts(self, numbers):
+        """For each order: the context of every character but the first, as one number, and the characters."""
+        numbers = np.asarray(numbers)
+        if numbers.ndim != 1 or len(numbers) < 2 or numbers.min() < 0 or numbers.max() >= self.characters:
+            raise ValueError(f"numbers: expected two or more, from 0 to {self.characters - 1}, got {numbers!r}")
+        places = np.arange(1, len(numbers))
+        began = np.maximum.accumulate(np.where(numbers[:-1] == self.end, places - 1, 0))  # the last end, or the first place
+        context = np.zeros_like(places)
+        for k in range(self.order):
+            if k:
+                context = context + numbers[np.maximum(places - k, began)] * self.characters ** (k - 1)
+            yield context, numbers[1:]
+
+    def probabilities(self, numbers):
+        """P_1 ... P_order of every character but the first, given all before it: (n,) -> (order, n - 1)."""
+        p, rows = 1 / self.characters, []
+        for (context, follower), (seen, n_hc, contexts, n_h, u_h) in zip(self._contexts(numbers), self.tables):
+            pair = context * self.characters + follower
+            at, at_pair = (np.searchsorted(a, v).clip(max=len(a) - 1) for a, v in ((contexts, context), (seen, pair)))
+            n = np.where(seen[at_pair] == pair, n_hc[at_pair], 0)
+            p = np.where(contexts[at] == context, (n + u_h[at] * p) / (n_h[at] + u_h[at]), p)
+            rows.append(p)
+        return np.stack(rows)
+
+
+@torch.no_grad()
+def sample(model, vocabulary, prompt="\n", length=100, temperature=1.0, count=1, seed=0, stop=None):
+    """``count`` texts of at most ``length`` characters that go on from ``prompt``, each drawn from softmax(outputs / temperature).
+
+    A text ends before the first ``stop``, where one is given. The same seed gives the same texts.
+    """
+    check_whole("length", length)
+    check_whole("count", count)
+    if not prompt:
+        raise ValueError("prompt: expected at least one character to go on from, got an empty string")
+    generator = torch.Generator().manual_seed(seed)
+    x, h, drawn = vocabulary.encode(prompt).expand(count, -1), None, []
+    for _ in range(length):
+        outputs, h = model(x, h)
+        x = torch.multinomial(soften(outputs[:, -1], temperature), 1, generator=generator)
+        drawn.append(x)
+    texts = [vocabulary.decode(row) for row in torch.cat(drawn, dim=1)]
+    return [text.split(stop)[0] for text in texts] if stop else texts
+
+
+def soften(outputs, temperature):
+    """softmax(outputs / temperature), along the last axis: below 1 the likely becomes likelier, above 1 all come closer."""
+    check_positive("temperature", temperature)
+    return ((outputs - outputs.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)  # less the largest: none overflows
 
 
 # ---------------------------------------------------------------- forecasting
@@ -65,10 +305,11 @@ def ar_forecast(series, origins, horizon, train, seasonal=False, max_order=36):
     check_whole("train", train, 2 * max_order + 16)
     series, origins = _check_origins(series, origins, horizon, known=train)
     options = {"seasonal": seasonal, "period": 12 if seasonal else None}
-    lags = ar_select_order(series[:train], max_order, ic="aic", **options).ar_lags
-    weights = AutoReg(series[:train], lags, **options).fit().params
-    model = AutoReg(series, lags, **options)  # never fitted: it reads off, at each origin, the values up to there
-    paths = [model.predict(weights, start=t + 1, end=t + horizon, dynamic=0) for t in origins]
+    with threadpool_limits(1):  # NumPy's threads cost these small matrices fifty times the work itself
+        lags = ar_select_order(series[:train], max_order, ic="aic", **options).ar_lags
+        weights = AutoReg(series[:train], lags, **options).fit().params
+        model = AutoReg(series, lags, **options)  # never fitted: it reads off, at each origin, the values up to there
+        paths = [model.predict(weights, start=t + 1, end=t + horizon, dynamic=0) for t in origins]
     return np.stack(paths), 0 if lags is None else len(lags)
 
 

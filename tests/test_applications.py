@@ -1,16 +1,39 @@
 """Applications: n-grams and samples of a character model, baselines of forecasts, streaming, export, agreement."""
 
+import logging
+import math
+import os
+import re
+import warnings
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
+import torch
+from torch import nn
 
 from rnncourse.applications import (
+    Cache,
+    CachedAttention,
     ahead,
     ar_forecast,
+    export_step,
     interval_width,
     persistence,
+    quantize_rows,
+    quiet,
     rolling_origins,
     seasonal_naive,
+    stream,
+    with_small_weights,
+    written_whole,
 )
+from rnncourse.recurrence import VanillaRNN
+from rnncourse.sequences import Latch
+from rnncourse.training import WithReadout, train
+
+ROOT = Path(__file__).parent.parent
 
 # ---------------------------------------------------------------- characters
 
@@ -170,6 +193,193 @@ def test_a_bad_forecast_is_refused(call, message):
 
 
 # ---------------------------------------------------------------- streaming, and devices at the edge
+
+
+def random_input(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("cuts", [[1] * 30, [30], [1, 7, 1, 1, 20], [29, 1]], ids=str)
+def test_attention_with_its_cache_is_its_formula_over_the_whole_sequence(dtype, tolerance, cuts):
+    torch.manual_seed(0)
+    model, x = CachedAttention(4, 6, 3, dtype=dtype), random_input(2, 30, 4, dtype=dtype)
+    e = x @ model.W_xe.weight.T + model.W_xe.bias
+    W_q, W_k, W_v = model.W_qkv.weight.chunk(3)
+    expected = torch.empty(2, 30, 3, dtype=dtype)
+    for b in range(2):
+        for t in range(30):
+            scores = torch.stack([(W_q @ e[b, t]) @ (W_k @ e[b, s]) for s in range(t + 1)]) / math.sqrt(6)
+            c = sum(a * (W_v @ e[b, s]) for s, a in enumerate(scores.softmax(dim=0)))
+            expected[b, t] = model.W_ey(e[b, t] + c)
+    state, outputs = None, []
+    for part in x.split(cuts, dim=1):
+        y, state = model(part, state)
+        outputs.append(y)
+    assert torch.allclose(torch.cat(outputs, dim=1), expected, rtol=0, atol=tolerance)
+    assert state.nbytes == 2 * 2 * 30 * 6 * x.element_size()
+    assert state.room.nbytes <= 2 * state.nbytes
+
+
+def test_attention_trains_as_one_of_the_courses_models():
+    torch.manual_seed(0)
+    model, task = CachedAttention(4, 16, 4), Latch(6)
+    history = train(model, task, 200, lr=1e-2)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert history.eval_loss[-1] < 0.9 * task.chance_loss
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VanillaRNN(3, 8, 2, dtype=torch.float64),
+        lambda: VanillaRNN(3, 8, 2, seeds=range(3), engine="loop", dtype=torch.float64),
+        lambda: CachedAttention(3, 8, 2, dtype=torch.float64),
+        lambda: WithReadout(nn.LSTM(3, 8, batch_first=True), 2).double(),
+    ],
+    ids=["rnn", "several", "attention", "lstm"],
+)
+def test_a_stream_is_the_whole_sequence(make):
+    torch.manual_seed(0)
+    model, x = make(), random_input(2, 40, 3, dtype=torch.float64)
+    with torch.no_grad():
+        whole = model(x)[0]
+    steps = [y_t for y_t, _ in stream(model, x)]
+    assert len(steps) == 40 and not steps[0].requires_grad
+    assert torch.allclose(torch.cat(steps, dim=-2), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (1, 1)], ids=str)
+def test_rounded_rows_are_within_half_a_scale(bits, shape):
+    W = random_input(*shape, dtype=torch.float64) * torch.logspace(-3, 3, shape[-2], dtype=torch.float64).unsqueeze(1)
+    q, s = quantize_rows(W, bits)
+    top = 2 ** (bits - 1) - 1
+    assert q.dtype == torch.int8 and q.shape == W.shape and s.shape == (*W.shape[:-1], 1)
+    assert ((W - s * q).abs() <= s / 2 * (1 + 1e-12)).all()
+    assert (q.abs().amax(dim=-1) == top).all(), "each row fills its range"
+    assert torch.equal(quantize_rows(-W, bits)[0], -q)
+
+
+def test_rounded_rows_of_a_known_matrix():
+    q, s = quantize_rows(torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0], [-254.0, 1.0, 3.0]]))
+    assert q.tolist() == [[127, -50, 0], [0, 0, 0], [-127, 0, 2]]
+    assert torch.allclose(s, torch.tensor([[0.01], [1.0], [2.0]]))
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_small_weights_are_rounded_in_a_copy_each_model_by_itself(bits):
+    several = VanillaRNN(3, 8, 2, seeds=range(3))
+    before = {name: p.detach().clone() for name, p in several.named_parameters()}
+    small = with_small_weights(several, bits)
+    for name, p in several.named_parameters():
+        assert torch.equal(p, before[name])
+        for s in range(3):
+            rounded = small.get_parameter(name)[s]
+            if name.endswith("bias"):
+                assert torch.equal(rounded, p[s])
+            else:
+                q, scale = quantize_rows(p[s].detach(), bits)
+                assert torch.equal(rounded, q * scale) and not torch.equal(rounded, p[s])
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "linear"])
+def test_an_exported_step_is_the_model(nonlinearity, tmp_path, capfd, recwarn):
+    torch.manual_seed(0)
+    model, path = VanillaRNN(3, 8, 2, nonlinearity, dtype=torch.float64), tmp_path / "step.onnx"
+    export_step(model, path)
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert os.listdir(tmp_path) == ["step.onnx"]
+    assert str(ROOT).encode() not in path.read_bytes(), "the file names a path of this machine"
+    assert model.W_xh.weight.dtype == torch.float64, "the model itself was changed"
+    session = onnxruntime.InferenceSession(path)
+    for batch in (1, 5):
+        x = random_input(batch, 9, 3)
+        h, outputs = np.zeros((batch, 8), dtype=np.float32), []
+        for x_t in x.unbind(1):
+            y_t, h = session.run(["y_t", "h_t"], {"x_t": x_t.numpy(), "h_prev": h})
+            outputs.append(torch.from_numpy(y_t))
+        expected, h_final = model(x.double())
+        assert torch.allclose(torch.stack(outputs, dim=1).double(), expected, rtol=0, atol=1e-5)
+        assert torch.allclose(torch.from_numpy(h).double(), h_final, rtol=0, atol=1e-5)
+
+
+def test_a_path_that_can_not_be_written_is_named_and_nothing_is_left(tmp_path, monkeypatch):
+    def never(*given, **options):
+        raise AssertionError("the export began")
+
+    monkeypatch.setattr(torch.onnx, "export", never)
+    (tmp_path / "file").write_text("a file")
+    for path in (tmp_path / "none" / "step.onnx", tmp_path / "file" / "step.onnx", tmp_path):
+        with pytest.raises(OSError, match=f"path: expected a file in a folder that exists, got '{re.escape(str(path))}'"):
+            export_step(VanillaRNN(3, 8, 2), path)
+    with pytest.raises(ValueError, match=r"model: expected one model, got 2, with seeds=\[0, 1\]"):
+        export_step(VanillaRNN(3, 8, 2, seeds=range(2)), tmp_path / "step.onnx")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_export_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    def fails(*given, **options):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    path = tmp_path / "step.onnx"
+    path.write_text("the old one")
+    with pytest.raises(RuntimeError, match="no such operation"):
+        export_step(VanillaRNN(3, 8, 2), path)
+    assert path.read_text() == "the old one" and os.listdir(tmp_path) == ["step.onnx"]
+
+
+@pytest.mark.parametrize("old", [None, "the old one"])
+def test_a_file_is_written_whole_or_not_at_all(old, tmp_path):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_text(old)
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ([] if old is None else ["file"])
+    assert old is None or path.read_text() == old
+    with written_whole(str(path)) as part:
+        part.write_text("whole")
+        assert not path.exists() or path.read_text() == old
+    assert path.read_text() == "whole" and os.listdir(tmp_path) == ["file"]
+
+
+def test_quiet_swallows_words_and_no_errors(capsys, caplog, recwarn):
+    with pytest.raises(ZeroDivisionError), quiet():
+        print("chatter")
+        warnings.warn("careful", stacklevel=1)
+        logging.getLogger("library").warning("hm")
+        raise ZeroDivisionError
+    assert capsys.readouterr().out == "" and not caplog.records and not recwarn.list
+    logging.getLogger("library").warning("loud again")
+    assert [record.message for record in caplog.records] == ["loud again"]
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: CachedAttention(0, 4, 2), ValueError, "input_size: expected a whole number of at least 1, got 0"),
+        (lambda: CachedAttention(3, 4.0, 2), ValueError, "width: expected a whole number of at least 1, got 4.0"),
+        (lambda: CachedAttention(3, 4, 2)(torch.zeros(1, 5, 2)), ValueError, r"x: expected shape .*3\), got \(1, 5, 2\)"),
+        (lambda: CachedAttention(3, 4, 2)(torch.zeros(1, 5, 3).double()), TypeError, "x: expected torch.float32"),
+        (
+            lambda: CachedAttention(3, 4, 2)(torch.zeros(2, 1, 3), Cache(torch.zeros(3, 1, 4), torch.zeros(3, 1, 4))),
+            ValueError,
+            "state: expected the cache of 2 streams, as in x, got one of 3",
+        ),
+        (lambda: quantize_rows(torch.zeros(2, 3), 9), ValueError, "bits: expected a whole number from 2 to 8, got 9"),
+        (lambda: quantize_rows(torch.zeros(2, 3), True), ValueError, "bits: expected a whole number .* got True"),
+        (lambda: quantize_rows(torch.tensor([1.0, math.nan])), ValueError, "W: expected finite numbers, got 1 of 2 that"),
+        (lambda: quantize_rows(torch.tensor([1.0, math.inf])), ValueError, "W: expected finite numbers, got 1 of 2 that"),
+    ],
+)
+def test_bad_input_of_streams_and_devices_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
 
 
 # ---------------------------------------------------------------- agreement over a distance

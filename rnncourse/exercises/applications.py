@@ -142,4 +142,70 @@ ROLLING_RMSE = Exercise(
 # ---------------------------------------------------------------- streaming and agreement
 
 
-EXERCISES = (ROLLING_RMSE,)
+def int8_row(w):
+    s = w.abs().max() / 127
+    q = (w / s).round().clamp(-127, 127)
+    return q, s
+
+
+def weight_row(generator):
+    """5 to 12 Gaussian weights of any size, in float64, the largest in size a negative one."""
+    n = int(torch.randint(5, 13, (), generator=generator))
+    w = torch.randn(n, generator=generator, dtype=torch.float64) * torch.rand((), generator=generator).exp()
+    w[int(torch.randint(n, (), generator=generator))] = -1.2 * w.abs().max()
+    return [w]
+
+
+def scaled_by(s, rounding=torch.round):
+    return lambda w: (rounding(w / s(w)), s(w))
+
+
+def full_range(w):
+    s = (w.max() - w.min()) / 255
+    return (w / s).round(), s
+
+
+def from_zero(w):
+    s = (w.max() - w.min()) / 255
+    return ((w - w.min()) / s).round(), s
+
+
+def largest_127th(w):
+    return w.abs().max() / 127
+
+
+INT8_ROW = Exercise(
+    name="int8_row",
+    reference=int8_row,
+    inputs=weight_row,
+    hints=(
+        "First the scale: the weight that is largest in size has to land on 127 or -127. Then every weight in units of it.",
+        "s = max|w| / 127, and q = w / s, rounded to the nearest whole number.",
+        "`s = w.abs().max() / 127`, then `return (w / s).round(), s`",
+    ),
+    why="Symmetric: 0 stays 0, so a product needs no correction, and q lies within ±127, one value short of what 8 bits hold. "
+    "Rounding to the nearest keeps every error within s/2.",
+    mistakes=(
+        Mistake(scaled_by(lambda w: w.max() / 127), "the scale comes from max(w): a negative weight may be larger in size, max|w|"),
+        Mistake(scaled_by(lambda w: w.abs().max() / 128), "you divided by 128: 8 bits reach from -128 to 127, and +128 is not among them"),
+        Mistake(scaled_by(lambda w: w.abs().max() / 255), "you divided by 255, the range of unsigned 8 bits: with signs, 127 is the largest"),
+        Mistake(
+            scaled_by(largest_127th, torch.trunc),
+            "cut off instead of rounded (a conversion to int8 does that): errors of up to s, where rounding leaves s/2",
+        ),
+        Mistake(scaled_by(largest_127th, torch.floor), "rounded down instead of to the nearest: every weight comes out too low"),
+        Mistake(scaled_by(largest_127th, lambda q: q), "these are w / s, not yet whole numbers: round them"),
+        Mistake(
+            lambda w: (int8_row(w)[0] * int8_row(w)[1], int8_row(w)[1]),
+            "the first result is s·q, the weights back again: return the whole numbers q",
+        ),
+        Mistake(lambda w: (int8_row(w)[0], 1 / int8_row(w)[1]), "the scale is upside down: w ≈ s q, so s = max|w| / 127"),
+        Mistake(lambda w: int8_row(w)[::-1], "the two results are in the other order: (q, s)"),
+        Mistake(full_range, "(max - min) / 255 is the scale of an asymmetric quantizer; here 0 is in the middle: max|w| / 127"),
+        Mistake(from_zero, "you shifted the weights by their minimum: here 0 stays 0, and q has both signs"),
+    ),
+)
+
+
+
+EXERCISES = (ROLLING_RMSE, INT8_ROW)
