@@ -70,7 +70,7 @@ def initialize_(model, init, gain=1.0, seed=0):
 
 
 class Cayley(nn.Module):
-    """W = Q_0 (I + A)⁻¹ (I - A) with A = (V - Vᵀ)/2: orthogonal for every V, and Q_0 where V = 0 (Helfrich, Willmott & Ye 2018)."""
+    """W = Q_0 (I + A)⁻¹ (I - A) with A = (V - Vᵀ)/2: orthogonal for every V, Q_0 where V = 0 (after Helfrich, Willmott & Ye 2018)."""
 
     def __init__(self, Q_0):
         super().__init__()
