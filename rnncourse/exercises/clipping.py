@@ -91,6 +91,14 @@ CLIP_BY_NORM = Exercise(
             "the norms of the tensors are added: the norm of all is the root of the sum of their squares",
         ),
         Mistake(
+            _shortened(lambda grads: sum(g.norm() for g in grads) / len(grads)),
+            "this takes the mean of the tensors' norms: the norm of all is the root of the sum of their squares",
+        ),
+        Mistake(
+            lambda grads, c: torch.cat([g.flatten() for g in clip_by_norm(grads, c)]),
+            "the right numbers, as one long vector: return a list of tensors, each of the shape that it came in",
+        ),
+        Mistake(
             _shortened(lambda grads: max(g.norm() for g in grads)),
             "this takes the largest of the tensors' norms: take the norm of all entries together",
         ),
@@ -112,7 +120,7 @@ CLIP_BY_NORM = Exercise(
         ),
         Mistake(
             lambda grads, c: grads,
-            "nothing was clipped: return the new gradients, multiplied by the factor",
+            "nothing was clipped, though the norm of all gradients was above the threshold: return them multiplied by the factor",
         ),
         Mistake(
             lambda grads, c: _scaled(grads, min(1.0, float(_norm(grads)) / c)),
@@ -184,6 +192,22 @@ CLIP_BY_VALUE = Exercise(
         Mistake(
             lambda grads, c: [g.clamp(min=-c) for g in grads],
             "only entries below minus the threshold are cut: entries above it must become the threshold",
+        ),
+        Mistake(
+            lambda grads, c: [torch.where(g.abs() > c, c, g) for g in grads],
+            "entries below minus the threshold became plus the threshold: they keep their sign",
+        ),
+        Mistake(
+            lambda grads, c: [g.clamp(c, -c) for g in grads],
+            "every entry became minus the threshold: the lower bound comes first, clamp(-threshold, threshold)",
+        ),
+        Mistake(
+            lambda grads, c: grads[0].clamp(-c, c),
+            "this is the first gradient alone: return a list with all of them (is the return inside the loop?)",
+        ),
+        Mistake(
+            lambda grads, c: torch.cat([g.flatten() for g in clip_by_value(grads, c)]),
+            "the right numbers, as one long vector: return a list of tensors, each of the shape that it came in",
         ),
         Mistake(
             lambda grads, c: [g.clamp(-1, 1) for g in grads],
@@ -322,6 +346,18 @@ THRESHOLD = Exercise(
         Mistake(
             lambda norms, share: (norms > share).double().mean(),
             "this is the share of norms above a threshold: the question is the other way round, the threshold for a share",
+        ),
+        Mistake(
+            lambda norms, share: norms.sort(descending=True).values[int(share * len(norms)) - 1],
+            "one norm too high: a step is clipped if its norm is above the threshold, and this one is not above itself",
+        ),
+        Mistake(
+            lambda norms, share: norms.sort().values[int((1 - share) * len(norms)) - 1],
+            "one norm too low: this would clip a step too many",
+        ),
+        Mistake(
+            lambda norms, share: torch.quantile(norms, (1 - share) / 100),
+            "far too low: percentiles are counted in hundredths, so take 100 * (1 - share) for np.percentile",
         ),
         Mistake(lambda norms, share: norms.max(), "this is the largest norm: nothing at all would be clipped"),
         Mistake(
