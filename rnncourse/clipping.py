@@ -41,7 +41,7 @@ class GradientMonitor:
         self.rows.append({**row, "all": math.hypot(*row.values())})
         self._norms.clear()
         if self._has_states:
-            self.through_time.append(norm_per_step(self._model.dL_dh))
+            self.through_time.append(norm_per_step(self._model.dL_dh).cpu())
 
     def table(self):
         """Norms as a DataFrame: a row a recorded step, a column a parameter, and "all", the norm that clipping compares."""
