@@ -29,13 +29,16 @@ from rnncourse.sequences import one_hot
 class CharacterRNN(VanillaRNN):
     """A ``VanillaRNN`` that reads characters as numbers: x (batch, seq_len) -> outputs (batch, seq_len, characters), h_final.
 
-    Each character is a column of W_xh, as a one-hot vector would pick it; with ``embedding=n`` it is first a row of a table E of n
-    numbers. ``forward`` is the formula, ``loss`` the same thing made for training.
+    Each character is a column of W_xh, as a one-hot vector would pick it. A column comes in alone, so W_xh starts in U(-1, 1), to
+    be heard beside the state. With ``embedding=n`` a character is first a row of a table E of n numbers, and W_xh starts as usual.
+    ``forward`` is the formula, ``loss`` the same thing made for training.
     """
 
     def __init__(self, characters, hidden_size, embedding=None):
         super().__init__(characters if embedding is None else embedding, hidden_size, characters)
         self.E = None if embedding is None else nn.Parameter(torch.randn(characters, embedding))
+        if embedding is None:
+            nn.init.uniform_(self.W_xh.weight, -1, 1)
         self._memory = {}  # what ``loss`` computes in, kept from one call to the next: fresh memory costs more than the sums
 
     def forward(self, x, h_prev=None):
@@ -159,7 +162,7 @@ def train_characters(
                 adam.step()
                 losses.append(loss.item() / math.log(2))
                 bar.update()
-                if held_out is not None and len(losses) % max(1, steps // 20) == 0:
+                if held_out is not None and len(losses) % max(1, steps // 10) == 0:
                     found = bits(model, streams(held_out, 16)).mean()
                     best = min(best, (found, copy.deepcopy(model.state_dict())), key=lambda pair: pair[0])
     if best[1] is not None:
@@ -169,6 +172,9 @@ def train_characters(
 
 def streams(numbers, count):
     """A text (n,) as ``count`` streams of equal length, (count, n // count); what is left over at the end is dropped."""
+    check_whole("count", count)
+    if len(numbers) < count:
+        raise ValueError(f"numbers: expected at least {count}, one a stream, got {len(numbers)}")
     return numbers[: len(numbers) // count * count].view(count, -1)
 
 
@@ -180,14 +186,17 @@ def bits(model, numbers):
 
 
 def check_characters(name, numbers, x, least, size):
-    """Raise ``ValueError`` or ``TypeError`` unless ``numbers`` are whole, from ``least`` to size - 1, and of the shape of x, (batch, seq_len)."""
+    """Raise ``ValueError`` or ``TypeError`` unless ``numbers`` are whole, from ``least`` to size - 1, and of the shape of x."""
     if not isinstance(numbers, torch.Tensor) or numbers.dtype != torch.long:
-        raise TypeError(f"{name}: expected a tensor of whole numbers, torch.long, got {getattr(numbers, 'dtype', type(numbers).__name__)}")
+        kind = getattr(numbers, "dtype", type(numbers).__name__)
+        raise TypeError(f"{name}: expected a tensor of whole numbers, torch.long, got {kind}")
     if numbers.dim() != 2 or 0 in numbers.shape or numbers.shape != x.shape:
         raise ValueError(f"{name}: expected shape (batch, seq_len), the same for x and y, got {tuple(numbers.shape)}")
     low, high = numbers.aminmax()
     if not least <= low <= high < size:
         raise ValueError(f"{name}: expected numbers from {least} to {size - 1}, got {int(low)} to {int(high)}")
+    if high < 0:
+        raise ValueError(f"{name}: expected at least one character to be asked for, got -1 everywhere")
 
 
 class WittenBell:
@@ -245,6 +254,8 @@ def sample(model, vocabulary, prompt="\n", length=100, temperature=1.0, count=1,
     check_whole("count", count)
     if not prompt:
         raise ValueError("prompt: expected at least one character to go on from, got an empty string")
+    if len(vocabulary) != model.output_size:
+        raise ValueError(f"vocabulary: expected {model.output_size} characters, as the model has, got {len(vocabulary)}")
     generator = torch.Generator().manual_seed(seed)
     x, h, drawn = vocabulary.encode(prompt).expand(count, -1), None, []
     for _ in range(length):

@@ -8,17 +8,23 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import cycle
 
 import nbformat
+import numpy as np
 import pandas as pd
 import torch
 from nbclient import NotebookClient
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
+from rnncourse.applications import CharacterRNN
 from rnncourse.bptt import unroll
 from rnncourse.initialization import MAPS, initialize_, keep_orthogonal_
 from rnncourse.recurrence import VanillaRNN
+from rnncourse.sequences import Vocabulary, census_names
 
 SHAPES = [
     (32, 50, 10, 64),
@@ -257,9 +263,315 @@ def explorers():
     print("Explorers: from a new value to the new picture, milliseconds\n", table.round(2).to_string(), "\n")
 
 
+# ---------------------------------------------------------------- the character model at three well-known recipes
+
+# Each recipe is a pair of makers, called with a text (numbers of 27 characters) and a dtype. They return a step: it fetches its
+# batch, trains on it and returns the loss. Both begin with the same weights and meet the same batches, in the same order.
+
+
+def textbook(text, dtype=torch.float32, loader=True, batch=1024, T=32, H=32):
+    """The RNN from scratch of a well-known textbook (Dive into Deep Learning): one-hot inputs, a loop, SGD 1, norm clipped at 1."""
+    windows, order = text.unfold(0, T + 1, 1), fixed_order(len(text) - T, batch)
+    if loader:
+        pairs = TensorDataset(windows[:, :-1], windows[:, 1:])
+        batches = cycle_of(lambda: DataLoader(pairs, batch, sampler=order.flatten().tolist()))
+    else:
+        batches = cycle_of(lambda: ((windows[rows, :-1], windows[rows, 1:]) for rows in order))
+    W_xh, b_h, W_hh, W_hy, b_y = parameters = small_weights(H, dtype)
+
+    def step():
+        x, y = next(batches)
+        h, outputs = torch.zeros(batch, H, dtype=dtype), []
+        for x_t in F.one_hot(x.T, 27).to(dtype):
+            h = torch.tanh(x_t @ W_xh + h @ W_hh + b_h)
+            outputs.append(h @ W_hy + b_y)
+        loss = F.cross_entropy(torch.stack(outputs, 1).reshape(-1, 27), y.reshape(-1))
+        for p in parameters:
+            p.grad = None
+        loss.backward()
+        with torch.no_grad():
+            norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters))
+            for p in parameters:
+                p -= p.grad / norm if norm > 1 else p.grad
+        return loss.item()
+
+    return step
+
+
+def textbook_ours(text, dtype=torch.float32, batch=1024, T=32, H=32):
+    windows, order = text.unfold(0, T + 1, 1), fixed_order(len(text) - T, batch)
+    batches = cycle_of(lambda: (windows[rows] for rows in order))
+    model = character_model(small_weights(H, dtype))
+    update, parameters = torch.optim.SGD(model.parameters(), lr=1, fused=True), list(model.parameters())
+
+    def step():
+        xy = next(batches)
+        loss, _ = model.loss(xy[:, :-1], xy[:, 1:])
+        for p in parameters:
+            p.grad = None
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1, foreach=False)
+        update.step()
+        return loss.item()
+
+    return step
+
+
+def min_char(text, dtype=np.float64, T=25, H=100):
+    """min-char-rnn's recipe in NumPy: one text, the state carried on, Adagrad 0.1, every entry of the gradient clipped at 5."""
+    text = text.numpy()
+    W_xh, b_h, W_hh, W_hy, b_y = parameters = [
+        p.detach().numpy().astype(dtype).T.reshape(p.shape[-1], -1).copy() for p in small_weights(H)
+    ]
+    memory, place, h_final = [np.zeros_like(p) for p in parameters], cycle(range(0, len(text) - T - 1, T)), np.zeros((H, 1))
+
+    def step():
+        nonlocal h_final
+        start = next(place)
+        x, h, p, loss = {}, {-1: h_final}, {}, 0.0
+        for t in range(T):
+            x[t] = np.zeros((27, 1), dtype)
+            x[t][text[start + t]] = 1
+            h[t] = np.tanh(W_xh @ x[t] + W_hh @ h[t - 1] + b_h)
+            scores = np.exp(W_hy @ h[t] + b_y)
+            p[t] = scores / scores.sum()
+            loss -= np.log(p[t][text[start + t + 1], 0])
+        dW_xh, db_h, dW_hh, dW_hy, db_y = gradients = [np.zeros_like(parameter) for parameter in parameters]
+        dh_later = np.zeros_like(h_final)
+        for t in reversed(range(T)):
+            dy = p[t].copy()
+            dy[text[start + t + 1]] -= 1
+            dW_hy += dy @ h[t].T
+            db_y += dy
+            da = (1 - h[t] ** 2) * (W_hy.T @ dy + dh_later)
+            db_h += da
+            dW_xh += da @ x[t].T
+            dW_hh += da @ h[t - 1].T
+            dh_later = W_hh.T @ da
+        for parameter, gradient, squares in zip(parameters, gradients, memory):
+            np.clip(gradient, -5, 5, out=gradient)
+            squares += gradient * gradient
+            parameter -= 0.1 * gradient / np.sqrt(squares + 1e-8)
+        h_final = h[T - 1]
+        return loss / T
+
+    return step
+
+
+def min_char_torch(text, dtype=torch.float32, T=25, H=100):
+    """The same recipe as it is written with PyTorch and autograd."""
+    W_xh, b_h, W_hh, W_hy, b_y = parameters = small_weights(H, dtype)
+    adagrad = torch.optim.Adagrad(parameters, lr=0.1, initial_accumulator_value=1e-8, eps=0)  # min-char-rnn's formula
+    place, h = cycle(range(0, len(text) - T - 1, T)), torch.zeros(1, H, dtype=dtype)
+
+    def step():
+        nonlocal h
+        start, outputs = next(place), []
+        for x_t in F.one_hot(text[start : start + T], 27).to(dtype):
+            h = torch.tanh(x_t @ W_xh + h @ W_hh + b_h)
+            outputs.append(h @ W_hy + b_y)
+        loss = F.cross_entropy(torch.cat(outputs), text[start + 1 : start + T + 1], reduction="sum")
+        adagrad.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_value_(parameters, 5)
+        adagrad.step()
+        h = h.detach()
+        return loss.item() / T
+
+    return step
+
+
+def min_char_ours(text, dtype=torch.float32, T=25, H=100):
+    model = character_model(small_weights(H, dtype))
+    parameters = list(model.parameters())
+    adagrad = torch.optim.Adagrad(parameters, lr=0.1, initial_accumulator_value=1e-8, eps=0, fused=True)
+    place, h = cycle(range(0, len(text) - T - 1, T)), None
+
+    def step():
+        nonlocal h
+        start = next(place)
+        xy = text[None, start : start + T + 1]
+        loss, h = model.loss(xy[:, :-1], xy[:, 1:], h)
+        for p in parameters:
+            p.grad = None
+        (T * loss).backward()
+        nn.utils.clip_grad_value_(parameters, 5, foreach=False)
+        adagrad.step()
+        return loss.item()
+
+    return step
+
+
+class MakemoreRNN(nn.Module):
+    """makemore's RNN in plain PyTorch: an embedding, a cell on (character, state) in one product, a start that is learned."""
+
+    def __init__(self, H):
+        super().__init__()
+        self.start, self.embedding = nn.Parameter(torch.zeros(1, H)), nn.Embedding(27, H)
+        self.cell, self.readout = nn.Linear(2 * H, H), nn.Linear(H, 27)
+
+    def forward(self, x, y):
+        embedded, h, states = self.embedding(x), self.start.expand(len(x), -1), []
+        for t in range(x.shape[1]):
+            h = torch.tanh(self.cell(torch.cat([embedded[:, t], h], dim=1)))
+            states.append(h)
+        outputs = self.readout(torch.stack(states, dim=1))
+        return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), ignore_index=-1)
+
+
+class PaddedNames(torch.utils.data.Dataset):
+    """Names as makemore serves them: x is the end's number 0, the name, and 0 to fill; y the name, 0, and -1 to fill."""
+
+    def __init__(self, text, T):
+        self.names, self.T = [name for name in split_names(text) if len(name) < T], T
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, i):
+        name, x, y = self.names[i], torch.zeros(self.T, dtype=torch.long), torch.zeros(self.T, dtype=torch.long)
+        x[1 : 1 + len(name)] = name
+        y[: len(name)] = name
+        y[len(name) + 1 :] = -1
+        return x, y
+
+
+def makemore(text, dtype=torch.float32, loader=True, batch=32, T=16, H=64):
+    """The recipe of makemore's RNN: padded names, drawn with replacement, AdamW 5e-4."""
+    names = PaddedNames(text, T)
+    order = fixed_order(len(names), batch)
+    if loader:
+        batches = cycle_of(lambda: DataLoader(names, batch, sampler=order.flatten().tolist()))
+    else:
+        x, y = map(torch.stack, zip(*names))
+        batches = cycle_of(lambda: ((x[rows], y[rows]) for rows in order))
+    torch.manual_seed(0)
+    model = MakemoreRNN(H).to(dtype)
+    adamw = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.01, betas=(0.9, 0.99))
+
+    def step():
+        loss = model(*next(batches))
+        adamw.zero_grad()
+        loss.backward()
+        adamw.step()
+        return loss.item()
+
+    return step
+
+
+def makemore_ours(text, dtype=torch.float32, batch=32, T=16, H=64):
+    names = PaddedNames(text, T)
+    order = fixed_order(len(names), batch)
+    x, y = map(torch.stack, zip(*names))
+    batches = cycle_of(lambda: ((x[rows], y[rows]) for rows in order))
+    torch.manual_seed(0)
+    plain = MakemoreRNN(H)
+    model = character_model(
+        (plain.cell.weight[:, :H].T, plain.cell.bias, plain.cell.weight[:, H:].T, plain.readout.weight.T, plain.readout.bias),
+        plain.embedding.weight,
+    ).to(dtype)
+    start = nn.Parameter(torch.zeros(1, H, dtype=dtype))
+    parameters = [*model.parameters(), start]
+    adamw = torch.optim.AdamW(parameters, lr=5e-4, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+
+    def step():
+        x, y = next(batches)
+        loss, _ = model.loss(x, y, start.expand(len(x), -1))
+        for p in parameters:
+            p.grad = None
+        loss.backward()
+        adamw.step()
+        return loss.item()
+
+    return step
+
+
+RECIPES = {
+    "textbook: batch 1024, T 32, H 32": {
+        "plain": textbook,
+        "plain, no loader": lambda text, **options: textbook(text, loader=False, **options),
+        "ours": textbook_ours,
+    },
+    "min-char-rnn: batch 1, T 25, H 100": {
+        "plain": min_char,
+        "plain, PyTorch": min_char_torch,
+        "ours": min_char_ours,
+    },
+    "makemore: batch 32, T 16, H 64": {
+        "plain": makemore,
+        "plain, no loader": lambda text, **options: makemore(text, loader=False, **options),
+        "ours": makemore_ours,
+    },
+}
+
+
+def fixed_order(count, batch):
+    """Which of ``count`` examples come in which batch, the same for all contestants: at most 50 rows of numbers."""
+    rows = min(50, count // batch)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: rows * batch].view(rows, batch)
+
+
+def cycle_of(make):
+    """The batches of ``make()``, again and again."""
+    while True:
+        yield from make()
+
+
+def small_weights(H, dtype=torch.float32):
+    """W_xh, b_h, W_hh, W_hy, b_y for rows of vectors (x @ W_xh), N(0, 0.01²) and zeros, as both from-scratch recipes begin."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (27, H), (H,), (H, H), (H, 27), (27,)
+    drawn = [0.01 * torch.randn(s, generator=generator) if len(s) == 2 else torch.zeros(s) for s in shapes]
+    return [w.to(dtype).requires_grad_() for w in drawn]
+
+
+@torch.no_grad()
+def character_model(weights, embedding=None):
+    """A ``CharacterRNN`` with given weights, those of the plain model."""
+    W_xh, b_h, W_hh, W_hy, b_y = weights
+    model = CharacterRNN(27, len(W_hh), None if embedding is None else len(W_xh)).to(W_hh.dtype)
+    given = {"W_xh.weight": W_xh.T, "W_xh.bias": b_h, "W_hh.weight": W_hh.T, "W_hy.weight": W_hy.T, "W_hy.bias": b_y}
+    model.load_state_dict({**given, **({} if embedding is None else {"E": embedding})})
+    return model
+
+
+def names_text(count=20_000):
+    """Census names as numbers, each ended by 0, in a fixed random order: "a" is 1."""
+    names = census_names(count=count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    return Vocabulary("\nabcdefghijklmnopqrstuvwxyz").encode("".join(names[i] + "\n" for i in order))
+
+
+def split_names(text):
+    """The names in a text of numbers, without their ends."""
+    ends = (text == 0).nonzero().flatten()
+    return [text[a + 1 : b] for a, b in zip([-1, *ends.tolist()], ends.tolist())]
+
+
+def character_recipes(seconds=SECONDS):
+    """A training step, data fetch included, of ``CharacterRNN`` at three well-known recipes, beside plain versions of them: a table.
+
+    The ratio is against the fastest plain one. Also the largest difference of losses, ours and the plain ones', in 15 steps.
+    """
+    rows, text = [], names_text()
+    for recipe, makers in tqdm(RECIPES.items(), desc="recipes", leave=False):
+        steps = {name: make(text) for name, make in makers.items()}
+        losses = {name: torch.tensor([step() for _ in range(15)]) for name, step in steps.items()}
+        apart = max((losses[name] - losses["ours"]).abs().max().item() for name in steps)
+        times = interleaved(steps, seconds)
+        plain = [times[name] for name in steps if name != "ours"]
+        row = {"recipe": recipe, "plain, ms": times["plain"], "plain otherwise, ms": plain[1], "ours, ms": times["ours"]}
+        rows.append({**row, "fastest plain/ours": min(plain) / times["ours"], "losses apart": f"{apart:.0e}"})
+    return pd.DataFrame(rows).set_index("recipe")
+
+
 def main():
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}\n\nA training step of the character model, data fetch included, one thread")
+    print("(plain otherwise: without a DataLoader; for min-char-rnn, which is NumPy, with PyTorch)")
+    print(character_recipes().round(2).to_string(), "\n")
     torch.set_num_threads(2)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print(f"From here on: {torch.get_num_threads()} threads\n")
     engine_against_peers()
     several_seeds()
     orthogonal_maps()

@@ -5,7 +5,9 @@ model that guesses gets. Its targets y belong to the last steps of the outputs: 
 nothing is asked, or (batch, n, output_size) real values.
 """
 
+import json
 import math
+import re
 from operator import index
 from pathlib import Path
 
@@ -284,6 +286,95 @@ class Examples(Task):
         return self.x[drawn], self.y[drawn]
 
 
+# ---------------------------------------------------------------- a small grammar
+
+NOUNS = ("cat", "dog", "bird", "king", "farmer", "sister", "teacher", "robot")
+VERBS = ("sleep", "run", "sing", "wait", "laugh", "fall")
+PREPOSITIONS = ("near", "behind", "beside", "above")
+
+
+class Agreement(Task):
+    """Sentences such as "the cat near the dogs sleeps.", a word a step: the verb has the number of the subject, the first noun.
+
+    ``attractors`` is how many nouns stand between subject and verb, or a list: the shares of sentences with 0, 1, 2 ... of them.
+    Each word is drawn evenly from its kind, and a coin gives each noun its number; with ``disagree=True`` every attractor has
+    the other number than the subject. Targets: the next word at every step, -1 after the end. Accuracy: the share of verbs at
+    which the verbs of the right number together get more probability than those of the wrong one. Chance: 1/2.
+    """
+
+    chance_accuracy = 1 / 2
+
+    def __init__(self, attractors=(0.6, 0.3, 0.1), disagree=False):
+        if isinstance(attractors, int):
+            check_whole("attractors", attractors, 0)
+            attractors = [0.0] * attractors + [1.0]
+        shares = [float(share) for share in attractors]
+        if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise ValueError(f"attractors: expected a whole number, or shares that add up to 1, got {attractors!r}")
+        self.shares, self.disagree = shares, disagree
+        with_s = {words: [word + "s" for word in words] for words in (NOUNS, VERBS)}  # several nouns, or what one of them does
+        self.words = ["the", ".", *PREPOSITIONS, *NOUNS, *with_s[NOUNS], *with_s[VERBS], *VERBS]  # singular, then plural
+        self.numbers = {word: i for i, word in enumerate(self.words)}
+        self.first_noun, self.first_verb = self.numbers[NOUNS[0]], self.numbers[VERBS[0] + "s"]
+        self.input_size = self.output_size = len(self.words)
+        self.seq_len = 3 + 3 * (len(shares) - 1)  # of the inputs: without the last word, the full stop
+
+    def draw(self, count, generator=None):
+        """``count`` sentences as numbers of words, (count, seq_len + 1): the ... verb, full stop, then -1."""
+        check_whole("count", count)
+
+        def even(n):
+            return torch.randint(n, (count,), generator=generator)
+
+        attractors = torch.multinomial(torch.tensor(self.shares), count, replacement=True, generator=generator)
+        words = torch.full((count, self.seq_len + 1), -1)
+        subject = even(2)  # 0: singular, 1: plural
+        words[:, 0] = self.numbers["the"]
+        words[:, 1] = self.first_noun + subject * len(NOUNS) + even(len(NOUNS))
+        for place in range(2, self.seq_len - 1, 3):
+            number = 1 - subject if self.disagree else even(2)
+            words[:, place] = self.numbers[PREPOSITIONS[0]] + even(len(PREPOSITIONS))
+            words[:, place + 1] = self.numbers["the"]
+            words[:, place + 2] = self.first_noun + number * len(NOUNS) + even(len(NOUNS))
+        verb = 2 + 3 * attractors.unsqueeze(1)
+        words.scatter_(1, verb, (self.first_verb + subject * len(VERBS) + even(len(VERBS))).unsqueeze(1))
+        words.scatter_(1, verb + 1, self.numbers["."])
+        return words.masked_fill(torch.arange(self.seq_len + 1) > verb + 1, -1)
+
+    def batch(self, batch_size, generator=None):
+        words = self.draw(batch_size, generator)
+        return one_hot(words[:, :-1].clamp(min=0), self.input_size), words[:, 1:]  # what follows the end is never asked
+
+    def sentences(self, count, generator=None):
+        """``count`` sentences as strings: "the cat near the dogs sleeps."."""
+        sentences = [" ".join(self.words[i] for i in row if i >= 0) for row in self.draw(count, generator).tolist()]
+        return [sentence.replace(" .", ".") for sentence in sentences]
+
+    def accuracy(self, outputs, y):
+        outputs = last_outputs(outputs, y)
+        of_verbs = outputs[..., self.first_verb :].unflatten(-1, (2, len(VERBS))).logsumexp(-1)  # singular, plural
+        asked = y >= self.first_verb
+        right = of_verbs.argmax(-1) == (y >= self.first_verb + len(VERBS)).long()
+        return (right & asked).sum(dim=(-2, -1)) / asked.sum(dim=(-2, -1))
+
+    def entropy(self, per="token"):
+        """Its entropy in bits per "sentence", "token" (the full stop is one) or "character" (with a space after each sentence).
+
+        A sentence's words tell how it was drawn, so the entropies of the choices add up; no model can need fewer bits on average.
+        """
+        check_choice("per", per, ("sentence", "token", "character"))
+        mean = sum(k * share for k, share in enumerate(self.shares))  # attractors in a sentence
+        bits = {words: math.log2(len(words)) for words in (NOUNS, VERBS, PREPOSITIONS)}
+        number = {"subject": 1, "attractor": 0 if self.disagree else 1}
+        total = -sum(share * math.log2(share) for share in self.shares if share)  # of the number of attractors
+        total += number["subject"] + bits[NOUNS] + bits[VERBS]
+        total += mean * (bits[PREPOSITIONS] + number["attractor"] + bits[NOUNS])
+        noun, verb, preposition = (1 + sum(map(len, words)) / len(words) for words in (NOUNS, VERBS, PREPOSITIONS))
+        # that is with a space, or the full stop; "the " is 4 characters; of subject and verb, one ends in "s"
+        characters = 4 + noun + verb + 1 + 1 + mean * (preposition + 4 + noun + 0.5)
+        return total / {"sentence": 1, "token": 4 + 3 * mean, "character": characters}[per]
+
+
 # ---------------------------------------------------------------- real data, from installed packages
 
 
@@ -297,6 +388,32 @@ def census_names(kind="last", count=None):
         if count > len(found):
             raise ValueError(f"count: expected at most {len(found)}, the names of kind {kind!r}, got {count}")
     return found[:count]
+
+
+def course_prose(folder=None):
+    """The paragraphs of this course's notebooks 01 to 06, a list of strings: lower case, ASCII, "_" for a formula or code.
+
+    ``folder`` holds the notebooks; without it, the course's own folder ``notebooks``, beside the package.
+    """
+    folder = Path(__file__).parent.parent / "notebooks" if folder is None else Path(folder)
+    files = [path for number in range(1, 7) for path in sorted(folder.glob(f"{number:02d}_*.ipynb"))]
+    if len(files) < 6:
+        raise FileNotFoundError(
+            f"the notebooks 01 to 06 are not all in {folder}: found {[path.name for path in files]}. Clone the course with its "
+            'notebooks, or name their folder: course_prose("path/to/notebooks")'
+        )
+    cells = [cell for path in files for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    paragraphs = [_plain(part) for text in texts for part in re.sub(r"```.*?```", "", text, flags=re.DOTALL).split("\n\n")]
+    return [paragraph for paragraph in paragraphs if len(paragraph) > 40]
+
+
+def _plain(markdown):
+    """Markdown as plain lower-case ASCII in one line: without headings, tables and emphasis, with "_" for formulas and code."""
+    markdown = re.sub(r"^[#|].*$", "", markdown, flags=re.MULTILINE)
+    markdown = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", "_", markdown, flags=re.DOTALL)
+    markdown = re.sub(r"!?\[([^]]*)\]\([^)]*\)|\*|<[^>]*>", r"\1", markdown)
+    return " ".join("".join(c for c in markdown.lower() if c.isascii()).split())
 
 
 def digits():

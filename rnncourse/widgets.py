@@ -5,12 +5,14 @@ explore_bptt()       the backward pass, walked a step at a time (notebook 03)
 explore_gradients()  the gradient through time, beside its forecasts (notebook 04)
 explore_cliff()      gradient descent on the cliff, clipped or not (notebook 05)
 explore_spectra()    eigenvalues and singular values of each initialization (notebook 06)
+explore_temperature(model, vocabulary)    the next character, and samples, at any temperature (notebook 07)
 """
 
 import html
 import io
 import math
 import time
+from functools import cache
 
 import ipywidgets
 import numpy as np
@@ -19,6 +21,7 @@ from IPython.display import display
 from PIL import Image
 
 from rnncourse import plotting
+from rnncourse.applications import CharacterRNN, sample, soften, train_characters
 from rnncourse.bptt import NONLINEARITIES
 from rnncourse.clipping import GradientMonitor, descend, unit_loss
 from rnncourse.gradients import (
@@ -31,7 +34,7 @@ from rnncourse.gradients import (
 )
 from rnncourse.initialization import INITS, recurrent_matrix
 from rnncourse.recurrence import VanillaRNN, fixed_points, trajectory
-from rnncourse.sequences import el_nino
+from rnncourse.sequences import Vocabulary, census_names, el_nino
 
 
 class Explorer(ipywidgets.VBox):
@@ -357,6 +360,77 @@ def describe_spectrum(eigenvalues, singular_values):
     if norm - least < 1e-9:
         return f"{numbers} Every vector's length is multiplied by {norm:.3f} a step, whatever its direction."
     return f"{numbers} A step multiplies a length by {least:.2g} to {norm:.2f}, depending on its direction."
+
+
+def explore_temperature(model=None, vocabulary=None, prompts=("", "s", "mc", "john", "schw")):
+    """What a character model of names would write next, at any temperature: the probability of each character, and samples.
+
+    ``prompts`` are beginnings of names to go on from; a ``KeyError`` names the characters that ``vocabulary`` lacks. Without a
+    model, a small one is trained on census names first, which takes about a second.
+    """
+    if model is None:
+        model, vocabulary = small_name_model()
+    outputs = {prompt: next_outputs(model, vocabulary, "\n" + prompt) for prompt in prompts}
+    characters = ["end" if c == "\n" else c for c in vocabulary.characters]
+    places = np.arange(len(characters))
+    fig, (ax, right) = plotting.figure(columns=2, width=9.0, height=3.4, width_ratios=[4, 1])
+    (soft,) = ax.plot([], [], "o", color=plotting.COLOURS[0], markevery=1, markersize=6, label="at the temperature")
+    (plain,) = ax.plot([], [], "_", color="k", markevery=1, markersize=11, markeredgewidth=1.6, label="at temperature 1")
+    stems = ax.vlines(places, 0, 0 * places, color=plotting.COLOURS[0], linewidth=5, alpha=0.5)
+    ax.set(xlim=(-0.7, len(characters) - 0.3), ylim=(0, 1.05), title="The next character", ylabel="probability")
+    ax.set_xticks(places, characters)
+    ax.set_xlabel("character, or the end of the name")
+    ax.legend(fontsize="x-small", loc="upper right")
+    right.set(title="Eight names", xlabel="drawn just now", ylabel="name", xticks=[], yticks=[])
+    written = right.text(0.08, 0.94, "", va="top", linespacing=1.5, fontsize="small")
+
+    def update(temperature, seed, prompt):
+        p = soften(outputs[prompt], temperature).numpy()
+        soft.set_data(places, p)
+        plain.set_data(places, soften(outputs[prompt], 1.0).numpy())
+        stems.set_segments([[(i, 0), (i, height)] for i, height in enumerate(p)])
+        drawn = sample(model, vocabulary, "\n" + prompt, 14, temperature, count=8, seed=seed, stop="\n")
+        names = [prompt + rest for rest in drawn]
+        written.set_text("\n".join(names))
+        return describe_next(prompt, temperature, seed, p, characters, names)
+
+    controls = {
+        "temperature": slider("temperature", 0.1, 3.0, 1.0, 0.05),
+        "seed": slider("seed of the samples", 0, 50, 0),
+        "prompt": dropdown("beginning of the name", [(prompt or "(none)", prompt) for prompt in prompts]),
+    }
+    return Explorer("explore_temperature", fig, [stems, soft, plain, written], controls, update)
+
+
+@cache
+def small_name_model():
+    """A small ``CharacterRNN`` of census names and its vocabulary: enough to see what a temperature does."""
+    names = census_names(count=5000)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
+    text = "\n" + "".join(names[i] + "\n" for i in order)
+    vocabulary = Vocabulary(text)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CharacterRNN(len(vocabulary), 48)
+    train_characters(model, vocabulary.encode(text), 400, batch_size=64, chunk=8, lr=1e-2, progress=False)
+    return model, vocabulary
+
+
+@torch.no_grad()
+def next_outputs(model, vocabulary, prompt):
+    """What the readout says after ``prompt``: one number for each character."""
+    return model(vocabulary.encode(prompt).unsqueeze(0))[0][0, -1]
+
+
+def describe_next(prompt, temperature, seed, p, characters, names):
+    """In words: the likeliest next character, how many are needed for nine draws in ten, the entropy, and samples."""
+    likeliest, entropy = int(p.argmax()), float(-(p * np.log2(np.maximum(p, 1e-30))).sum())
+    few = int((np.cumsum(np.sort(p)[::-1]) < 0.9).sum()) + 1
+    after = f'After "{prompt}"' if prompt else "At the beginning of a name"
+    return (
+        f"{after}, at temperature {temperature:.2f}, the likeliest next is {characters[likeliest]!r}, with probability {p[likeliest]:.3f}; "
+        f"{few} of {len(p)} share nine draws in ten; the entropy is {entropy + 0.0:.2f} bits. Eight names of seed {seed}: {', '.join(names)}."
+    )
 
 
 class LiveMonitor(GradientMonitor):

@@ -16,26 +16,295 @@ from torch import nn
 from rnncourse.applications import (
     Cache,
     CachedAttention,
+    CharacterRNN,
+    WittenBell,
     ahead,
     ar_forecast,
+    bits,
     export_step,
     interval_width,
     persistence,
     quantize_rows,
     quiet,
     rolling_origins,
+    sample,
     seasonal_naive,
+    soften,
     stream,
+    streams,
+    train_characters,
     with_small_weights,
     written_whole,
 )
+from rnncourse.bench import RECIPES, min_char, names_text
 from rnncourse.recurrence import VanillaRNN
-from rnncourse.sequences import Latch
+from rnncourse.sequences import Agreement, Latch, Vocabulary
 from rnncourse.training import WithReadout, train
 
 ROOT = Path(__file__).parent.parent
 
 # ---------------------------------------------------------------- characters
+
+
+def text_of(count, characters=5, seed=0):
+    """Whole numbers at random, each dependent on the one before."""
+    steps = torch.randint(0, 3, (count,), generator=torch.Generator().manual_seed(seed))
+    return steps.cumsum(0) % characters
+
+
+def by_hand(model, x, y, h_0):
+    """The loss by the formula, differentiated by autograd, and the last state."""
+    inputs = torch.eye(model.output_size, dtype=h_0.dtype)[x] if model.E is None else model.E[x]
+    h, losses = h_0, []
+    for t in range(x.shape[1]):
+        h = torch.tanh(model.W_xh(inputs[:, t]) + model.W_hh(h))
+        nll = -model.W_hy(h).log_softmax(-1).gather(1, y[:, t : t + 1].clamp(min=0))[:, 0]
+        losses.append(nll[y[:, t] >= 0])
+    return torch.cat(losses).mean(), h
+
+
+@pytest.mark.parametrize("embedding", [None, 4])
+@pytest.mark.parametrize("batch, T", [(1, 1), (3, 7), (900, 20)], ids=str)  # the last in three parts
+@pytest.mark.parametrize("skips", [False, True])
+def test_the_loss_of_a_character_model_and_every_gradient_are_those_of_the_formula(embedding, batch, T, skips):
+    torch.manual_seed(0)
+    model = CharacterRNN(5, 6, embedding).double()
+    x, y = torch.randint(5, (batch, T)), torch.randint(-1 if skips else 0, 5, (batch, T))
+    y[0, 0] = 2  # something is asked
+    h_0 = torch.randn(batch, 6, dtype=torch.float64, requires_grad=True)
+    wanted, found = [*model.parameters(), h_0], []
+    for loss, h in (by_hand(model, x, y, h_0), model.loss(x, y, h_0)):
+        found.append([loss.detach(), h.detach(), *torch.autograd.grad(loss * 3, wanted)])
+    for expected, got in zip(*found):
+        assert torch.allclose(got, expected, rtol=1e-12, atol=1e-12)
+    assert not model.loss(x, y, h_0)[1].requires_grad
+    if embedding is None:
+        assert model.state_dict().keys() == VanillaRNN(5, 6, 5).state_dict().keys()
+        assert 0.5 < model.W_xh.weight.abs().max() <= 1
+
+
+def test_a_second_batch_of_another_size_computes_in_the_memory_of_the_first_and_changes_nothing():
+    torch.manual_seed(0)
+    model, fresh = CharacterRNN(5, 6), CharacterRNN(5, 6)
+    fresh.load_state_dict(model.state_dict())
+    big, small = torch.randint(5, (2, 40, 9)), torch.randint(5, (2, 3, 4))
+    first = model.loss(*big)
+    assert model.loss(*small)[0].item() == fresh.loss(*small)[0].item()
+    assert model.loss(*big)[0].item() == first[0].item() and torch.equal(model.loss(*big)[1], first[1])
+    gradients = torch.autograd.grad(first[0], list(model.parameters()), allow_unused=True)  # after others used the memory
+    again = torch.autograd.grad(model.loss(*big)[0], list(model.parameters()), allow_unused=True)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, again))
+
+
+def test_second_derivatives_of_the_loss_are_refused():
+    model = CharacterRNN(5, 6)
+    loss, _ = model.loss(torch.zeros(1, 3).long(), torch.zeros(1, 3).long())
+    (gradient,) = torch.autograd.grad(loss, [model.W_hh.weight], create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "x, y, complaint",
+    [
+        (torch.zeros(2, 3), torch.zeros(2, 3).long(), "x: expected a tensor of whole numbers, torch.long, got torch.float32"),
+        (torch.zeros(2, 3).long(), [[0]], "y: expected a tensor of whole numbers, torch.long, got list"),
+        (torch.zeros(3).long(), torch.zeros(3).long(), r"x: expected shape \(batch, seq_len\), the same for x and y, got \(3,\)"),
+        (torch.zeros(2, 3).long(), torch.zeros(2, 4).long(), r"y: expected shape .* got \(2, 4\)"),
+        (torch.full((2, 3), 5), torch.zeros(2, 3).long(), "x: expected numbers from 0 to 4, got 5 to 5"),
+        (torch.full((2, 3), -1), torch.zeros(2, 3).long(), "x: expected numbers from 0 to 4, got -1 to -1"),
+        (torch.zeros(2, 3).long(), torch.full((2, 3), -2), "y: expected numbers from -1 to 4, got -2 to -2"),
+        (torch.zeros(2, 3).long(), torch.full((2, 3), -1), "y: expected at least one character to be asked"),
+    ],
+)
+def test_characters_that_cannot_be_read_are_refused(x, y, complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        CharacterRNN(5, 6).loss(x, y)
+
+
+def test_a_state_of_another_batch_is_refused():
+    with pytest.raises(ValueError, match=r"h_prev: expected shape \(2, 6\)"):
+        CharacterRNN(5, 6).loss(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), torch.zeros(3, 6))
+
+
+def test_training_on_characters_learns_repeats_itself_and_ends_where_it_was_best():
+    numbers, held_out = text_of(3000), text_of(500, seed=1)
+    ends = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = CharacterRNN(5, 16)
+        losses = train_characters(model, numbers, 150, batch_size=8, chunk=10, lr=1e-2, held_out=held_out, progress=False)
+        ends.append((losses, bits(model, held_out).mean().item()))
+    assert ends[0] == ends[1] and len(losses) == 150
+    assert ends[0][1] < 1.75  # three of five characters may follow: log2 3 = 1.58; a guess has 2.32
+    torch.manual_seed(0)
+    overfitted = CharacterRNN(5, 16)
+    train_characters(overfitted, text_of(60), 150, batch_size=2, chunk=10, lr=3e-2, progress=False)
+    torch.manual_seed(0)
+    stopped = CharacterRNN(5, 16)
+    train_characters(stopped, text_of(60), 150, batch_size=2, chunk=10, lr=3e-2, held_out=held_out, progress=False)
+    assert bits(stopped, held_out).mean() < bits(overfitted, held_out).mean() - 0.05
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"steps": 0}, "steps: expected a whole number"),
+        ({"lr": 0.0}, "lr: expected a positive number"),
+        ({"clip_norm": float("nan")}, "clip_norm: expected a positive number"),
+        ({"batch_size": 100}, "numbers: expected at least 2526 characters for these streams, got 300"),
+        ({"held_out": text_of(5)}, "numbers: expected at least 16"),
+    ],
+)
+def test_training_on_characters_refuses_what_it_cannot_do(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        train_characters(CharacterRNN(5, 6), text_of(300), **{"steps": 30, "batch_size": 4, "progress": False, **options})
+
+
+def test_bits_are_those_of_each_character_given_all_before():
+    torch.manual_seed(0)
+    model, numbers = CharacterRNN(5, 6), text_of(40)
+    p = model(numbers[None, :-1])[0].softmax(-1)[0].detach()
+    expected = [-math.log2(p[t, numbers[t + 1]]) for t in range(39)]
+    assert torch.allclose(bits(model, numbers), torch.tensor(expected), atol=1e-5)
+    assert bits(model, streams(numbers, 3)).shape == (3, 12)
+    assert math.isclose(bits(model, numbers[:13]).sum(), bits(model, streams(numbers, 3))[0].sum(), rel_tol=1e-5)
+
+
+# The recipes of the benchmark are in bench.py: equal losses make their times comparable.
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_ours_has_the_losses_of_the_plain_recipe_after_20_steps(recipe):
+    text = names_text()
+    makers = RECIPES[recipe]
+    kind = {name: np.float64 if make is min_char else torch.float64 for name, make in makers.items()}
+    losses = {name: [step() for step in [make(text, dtype=kind[name])] * 20] for name, make in makers.items()}
+    for name in makers:
+        assert np.allclose(losses[name], losses["ours"], rtol=0, atol=1e-4), name
+    assert abs(losses["ours"][-1] - losses["ours"][0]) > 1e-3  # it has moved
+
+
+def test_witten_bell_by_hand():
+    model = WittenBell([0, 1, 0, 1], characters=2, order=2)
+    first, second = model.probabilities([0, 1, 0])
+    assert np.allclose(first, [3 / 5, 2 / 5])  # after count 2 and 1 of 3, u = 2: (2 + 2/2) / 5 and (1 + 2/2) / 5
+    assert np.allclose(second, [(2 + 3 / 5) / 3, (1 + 2 / 5) / 2])  # 0 was followed by 1 twice, 1 by 0 once; u = 1
+    assert np.allclose(WittenBell([0, 1], 3, 2).probabilities([2, 0])[1], (0 + 1 / 3) / 2)  # context 2 was never seen: order 1
+
+
+def slow_witten_bell(train, text, characters, order, end):
+    """The definition, one character after another, with dictionaries of strings."""
+
+    def contexts(numbers, i):
+        since = max([j for j in range(i) if numbers[j] == end], default=0)
+        return [tuple(numbers[max(i - k, since)] for k in range(n - 1, 0, -1)) for n in range(1, order + 1)]
+
+    followers = {}
+    for i in range(1, len(train)):
+        for h in contexts(train, i):
+            followers.setdefault(h, []).append(train[i])
+    rows = []
+    for i in range(1, len(text)):
+        p, row = 1 / characters, []
+        for h in contexts(text, i):
+            if h in followers:
+                n, u = len(followers[h]), len(set(followers[h]))
+                p = (followers[h].count(text[i]) + u * p) / (n + u)
+            row.append(p)
+        rows.append(row)
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("end", [None, 0])
+def test_witten_bell_is_its_definition_and_adds_up_to_one(end):
+    train, text = text_of(300).tolist(), text_of(80, seed=1).tolist()
+    model = WittenBell(train, 5, 4, end)
+    assert np.allclose(model.probabilities(text), slow_witten_bell(train, text, 5, 4, end), rtol=1e-12)
+    for i in (1, 2, 7, 40):
+        total = sum(model.probabilities([*text[:i], c])[:, -1] for c in range(5))
+        assert np.allclose(total, 1, rtol=1e-12)
+
+
+def test_witten_bell_beats_no_entropy():
+    noise = torch.randint(4, (20_000,), generator=torch.Generator().manual_seed(0))
+    found = -np.log2(WittenBell(noise[:15_000], 4, 4).probabilities(noise[15_000:])).mean(axis=1)
+    assert (found > 2 - 0.002).all() and found[0] < 2.01
+    grammar = Agreement()
+    text = [" ".join(grammar.sentences(2000, torch.Generator().manual_seed(seed))) for seed in (0, 1)]
+    vocabulary = Vocabulary(text[0])
+    model = WittenBell(vocabulary.encode(text[0]), len(vocabulary), 5)
+    found = -np.log2(model.probabilities(vocabulary.encode(text[1]))).mean(axis=1)
+    assert (found > grammar.entropy("character")).all() and (np.diff(found) < 0).all()
+
+
+@pytest.mark.parametrize(
+    "numbers, options, complaint",
+    [
+        ([0], {}, "numbers: expected two or more, from 0 to 4"),
+        ([0, 5], {}, "numbers: expected two or more, from 0 to 4"),
+        ([[0, 1]], {}, "numbers: expected two or more, from 0 to 4"),
+        ([0, 1], {"order": 0}, "order: expected a whole number of at least 1, got 0"),
+        ([0, 1], {"order": 40}, "order: expected one whose contexts can be numbered, got 40 for 5 characters"),
+    ],
+)
+def test_witten_bell_refuses_what_it_cannot_count(numbers, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        WittenBell(numbers, **{"characters": 5, "order": 2, **options})
+
+
+@pytest.fixture(scope="module")
+def letters():
+    torch.manual_seed(0)
+    return CharacterRNN(5, 6), Vocabulary("\nabcd")
+
+
+def test_a_sample_is_drawn_from_the_softmax_of_the_outputs_over_the_temperature(letters):
+    model, vocabulary = letters
+    for temperature in (0.3, 1.0, 4.0):
+        drawn = sample(model, vocabulary, "\nab", 1, temperature, count=20_000)
+        p = (model(vocabulary.encode("\nab")[None])[0][0, -1] / temperature).softmax(-1)
+        shares = torch.tensor([drawn.count(c) / len(drawn) for c in vocabulary.characters])
+        assert (shares - p).abs().max() < 4 * math.sqrt(0.25 / 20_000)
+    likeliest = sample(model, vocabulary, "\n", 12, temperature=1e-6, count=3)
+    assert len(set(likeliest)) == 1 and len(likeliest[0]) == 12
+    text = "\n"
+    for _ in range(12):  # the same by reading all from the start at each step
+        text += vocabulary.characters[int(model(vocabulary.encode(text)[None])[0][0, -1].argmax())]
+    assert likeliest[0] == text[1:]
+
+
+def test_a_sample_repeats_with_its_seed_and_ends_before_its_stop(letters):
+    drawn = [sample(*letters, "\n", 20, count=50, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2] and all(len(text) == 20 for text in drawn[0])
+    assert sample(*letters, "\n", 20, count=50, stop="\n") == [text.split("\n")[0] for text in drawn[0]]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1.0, float("nan"), "hot"])
+def test_a_temperature_that_is_none_is_refused(letters, temperature):
+    with pytest.raises(ValueError, match="temperature: expected a positive number, got"):
+        sample(*letters, "\n", 5, temperature)
+    with pytest.raises(ValueError, match="temperature: expected a positive number, got"):
+        soften(torch.zeros(3), temperature)
+
+
+def test_prompts_and_vocabularies_that_do_not_fit_are_refused(letters):
+    model, vocabulary = letters
+    with pytest.raises(KeyError, match=r"not in the vocabulary: \['!', 'z'\]"):
+        sample(model, vocabulary, "az!")
+    with pytest.raises(ValueError, match="prompt: expected at least one character"):
+        sample(model, vocabulary, "")
+    with pytest.raises(ValueError, match="vocabulary: expected 5 characters, as the model has, got 3"):
+        sample(model, Vocabulary("abc"), "a")
+    for options in ({"length": 0}, {"count": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}: expected a whole number"):
+            sample(model, vocabulary, "a", **options)
+
+
+def test_the_smallest_temperatures_overflow_nowhere():
+    p = soften(torch.tensor([[1e4, 0.0, -1e4], [0.0, 0.0, -1.0]]), 1e-30)
+    assert torch.equal(p, torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]))
+    assert torch.allclose(soften(torch.tensor([3.0, 0.0]), 1e9), torch.tensor(0.5))
 
 
 # ---------------------------------------------------------------- forecasting

@@ -1,6 +1,8 @@
 """Sequences as tensors, the tasks and their chance levels, the real data, and what each says of bad input."""
 
 import inspect
+import itertools
+import json
 import math
 
 import numpy as np
@@ -15,7 +17,11 @@ from rnncourse import sequences
 from rnncourse.exercises import EXERCISES, check
 from rnncourse.sequences import (
     FORMANTS,
+    NOUNS,
+    PREPOSITIONS,
+    VERBS,
     Adding,
+    Agreement,
     CopyMemory,
     Echo,
     Examples,
@@ -25,6 +31,7 @@ from rnncourse.sequences import (
     Vocabulary,
     census_names,
     co2,
+    course_prose,
     digits,
     el_nino,
     last_outputs,
@@ -646,6 +653,129 @@ def test_a_vowel_of_other_sizes():
 def test_a_vowel_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
         vowel(**options)
+
+
+# -- a small grammar ---------------------------------------------------------------------------------------------------
+
+
+def all_sentences(attractors, disagree):
+    """Every sentence with this many attractors, and its probability, from the description of the grammar alone."""
+    subjects = [(noun + "s" * plural, plural) for noun in NOUNS for plural in (False, True)]
+    for noun, plural in subjects:
+        others = [(other, number) for other, number in subjects if not disagree or number != plural]
+        for parts in itertools.product(itertools.product(PREPOSITIONS, others), repeat=attractors):
+            middle = "".join(f" {preposition} the {other}" for preposition, (other, _) in parts)
+            p = 1 / len(subjects) / (len(PREPOSITIONS) * len(others)) ** attractors / len(VERBS)
+            for verb in VERBS:
+                yield f"the {noun}{middle} {verb + 's' * (not plural)}.", p
+
+
+@pytest.mark.parametrize("disagree", [False, True])
+@pytest.mark.parametrize("shares", [(1.0,), (0.0, 1.0), (0.7, 0.3), (0.95, 0.0, 0.05)])
+def test_the_entropy_of_the_grammar_is_that_of_all_its_sentences(shares, disagree):
+    total, p_all, tokens, characters = 0.0, 0.0, 0.0, 0.0
+    for attractors, share in enumerate(shares):
+        for sentence, p in all_sentences(attractors, disagree) if share else ():
+            p *= share
+            total -= p * math.log2(p)
+            p_all += p
+            tokens += p * len(sentence.replace(".", " .").split())
+            characters += p * (len(sentence) + 1)
+    grammar = Agreement(shares, disagree)
+    assert math.isclose(p_all, 1)
+    assert math.isclose(grammar.entropy("sentence"), total, rel_tol=1e-9)
+    assert math.isclose(grammar.entropy("token"), total / tokens, rel_tol=1e-9) and grammar.entropy() == grammar.entropy("token")
+    assert math.isclose(grammar.entropy("character"), total / characters, rel_tol=1e-9)
+
+
+def test_sentences_of_the_grammar_are_its_own_and_as_frequent_as_they_should_be():
+    for shares, disagree in (((0.7, 0.3), False), ((0.0, 1.0), True)):
+        possible = {sentence: share * p for k, share in enumerate(shares) for sentence, p in all_sentences(k, disagree) if share}
+        drawn = Agreement(shares, disagree).sentences(N, seeded())
+        assert set(drawn) <= set(possible)
+        short = [sentence for sentence in drawn if len(sentence.split()) == 3]
+        assert abs(len(short) / N - shares[0]) < 4 * math.sqrt(0.25 / N)
+        counts = {sentence: short.count(sentence) for sentence in set(short)}
+        assert not short or len(counts) == 96 and all(abs(n - len(short) / 96) < 6 * math.sqrt(len(short) / 96) for n in counts.values())
+    assert Agreement(5, True).sentences(3, seeded(1)) == Agreement(5, True).sentences(3, seeded(1))
+
+
+def test_a_batch_of_the_grammar_asks_for_every_word_but_the_first():
+    grammar = Agreement((0.5, 0.3, 0.2))
+    x, y = grammar.batch(50, seeded())
+    words = grammar.draw(50, seeded())
+    assert x.shape == (50, grammar.seq_len, grammar.input_size) and y.shape == (50, grammar.seq_len) == (50, 9)
+    assert torch.equal(y, words[:, 1:])
+    asked = y >= 0
+    assert torch.equal(x.argmax(-1)[asked], words[:, :-1][asked])
+    ends = [row[row >= 0] for row in y]
+    assert all(grammar.words[row[-1]] == "." and grammar.words[row[-2]].removesuffix("s") in VERBS for row in ends)
+    assert {len(row) for row in ends} == {3, 6, 9}
+
+
+@pytest.mark.parametrize("attractors", [0, 3])
+def test_accuracy_on_the_grammar_asks_for_the_number_of_the_verb_alone(attractors):
+    grammar = Agreement(attractors, disagree=True)
+    x, y = grammar.batch(200, seeded())
+    assert y.shape == (200, 3 + 3 * attractors) and (y >= 0).all()
+    right, wrong = torch.zeros(2, 200, grammar.seq_len, grammar.output_size)
+    place = y.shape[1] - 2
+    plural_subject = torch.tensor([grammar.words[i].endswith("s") for i in x[:, 1].argmax(-1)])
+    for row, plural in enumerate(plural_subject):
+        singular, several = ([grammar.numbers[verb + end] for verb in VERBS] for end in ("s", ""))
+        right[row, place, several if plural else singular] = 0.5
+        wrong[row, place, singular if plural else several] = 0.5
+    assert grammar.accuracy(right, y) == 1 and grammar.accuracy(wrong, y) == 0
+    assert grammar.accuracy(torch.stack([right, wrong]), y.expand(2, -1, -1)).tolist() == [1, 0]
+    nearest = torch.tensor([grammar.words[i].endswith("s") for i in x[:, place].argmax(-1)])
+    assert (nearest == plural_subject).all() if attractors == 0 else (nearest != plural_subject).all()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Agreement(-1), "attractors: expected a whole number of at least 0, got -1"),
+        (lambda: Agreement((0.5, 0.4)), "attractors: expected a whole number, or shares that add up to 1"),
+        (lambda: Agreement((1.5, -0.5)), "attractors: expected a whole number, or shares that add up to 1"),
+        (lambda: Agreement(()), "attractors: expected a whole number, or shares that add up to 1"),
+        (lambda: Agreement().draw(0), "count: expected a whole number of at least 1, got 0"),
+        (lambda: Agreement().entropy("word"), "per: expected one of 'sentence', 'token', 'character', got 'word'"),
+    ],
+)
+def test_a_grammar_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# -- the course's own text ---------------------------------------------------------------------------------------------
+
+
+def notebook(folder, name, *cells):
+    cells = [{"cell_type": kind, "source": source} for kind, source in cells]
+    (folder / name).write_text(json.dumps({"cells": cells}), encoding="utf-8")
+
+
+def test_prose_is_the_markdown_of_notebooks_1_to_6_and_nothing_else(tmp_path):
+    for number in range(1, 8):
+        said = f"Paragraph *number* {number} says `code` and $x^2$, and gives a [link](http://x.y)."
+        notebook(tmp_path, f"0{number}_a.ipynb", ("markdown", ["# Heading\n", "\n", said, "\n\nshort"]), ("code", "x = 1  # " + "no " * 30))
+    notebook(tmp_path, "02_a.ipynb", ("markdown", "A naïve one, over\ntwo lines, with\n$$\nformula\n$$\n| a | table | row |\nand its end."))
+    prose = course_prose(tmp_path)
+    assert prose[1] == "a nave one, over two lines, with _ and its end."
+    assert prose[0] == "paragraph number 1 says _ and _, and gives a link." and [p[17] for p in prose] == list("1") + [prose[1][17]] + list("3456")
+
+
+def test_prose_without_the_notebooks_says_what_is_missing(tmp_path):
+    notebook(tmp_path, "01_a.ipynb")
+    with pytest.raises(FileNotFoundError, match=r"not all in .*: found \['01_a.ipynb'\]. Clone the course"):
+        course_prose(tmp_path)
+
+
+def test_the_course_has_some_prose():
+    prose = course_prose()
+    text = "".join(prose)
+    assert 50_000 < len(text) < 500_000 and text.isascii() and text == text.lower() and len(set(text)) < 75
+    assert not any("$" in p or "`" in p or "\n" in p for p in prose)
 
 
 # -- this file, and the exercises --------------------------------------------------------------------------------------

@@ -12,12 +12,21 @@ from matplotlib import pyplot
 from PIL import Image
 
 from rnncourse import widgets
+from rnncourse.applications import CharacterRNN
 from rnncourse.clipping import descend
 from rnncourse.initialization import recurrent_matrix
 from rnncourse.recurrence import VanillaRNN
-from rnncourse.sequences import Latch, el_nino
+from rnncourse.sequences import Latch, Vocabulary, el_nino
 from rnncourse.training import WithReadout, train
-from rnncourse.widgets import LiveMonitor, explore_bptt, explore_cliff, explore_gradients, explore_unit
+from rnncourse.widgets import (
+    LiveMonitor,
+    explore_bptt,
+    explore_cliff,
+    explore_gradients,
+    explore_temperature,
+    explore_unit,
+    small_name_model,
+)
 
 EXPLORERS = {name: make for name, make in vars(widgets).items() if name.startswith("explore_")}
 
@@ -308,6 +317,38 @@ def test_the_words_on_the_cliff_are_true(power, rate, steps):
     assert [loss, lowest, longest] == pytest.approx(torch.stack([path[-1, 2], path[:, 2].min(), norms.max()]).tolist(), rel=0.06)
     assert threshold == pytest.approx(10.0**power, rel=1e-2)
     assert ("off the map" in told) == (power == 4.0)
+
+
+# -- temperature ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature, seed, prompt", [(1.0, 0, ""), (0.1, 3, "mc"), (3.0, 50, "schw")])
+def test_the_words_and_the_picture_on_temperature_are_true(temperature, seed, prompt):
+    model, vocabulary = small_name_model()
+    explorer = at_start(explore_temperature, temperature=temperature, seed=seed, prompt=prompt)
+    outputs = model(vocabulary.encode("\n" + prompt)[None])[0][0, -1].detach().double()
+    p = torch.exp(outputs / temperature) / torch.exp(outputs / temperature).sum()
+    stems, soft, plain, written = explorer.artists
+    assert np.allclose(soft.get_ydata(), p, atol=1e-5)
+    assert np.allclose(plain.get_ydata(), outputs.softmax(-1), atol=1e-5)
+    assert np.allclose([segment[1] for segment in stems.get_segments()], np.stack([range(len(p)), p], axis=1), atol=1e-5)
+    told = words(explorer)
+    names = re.search(r"Eight names of seed \d+: (.*)\.$", told)[1].split(", ")
+    assert names == written.get_text().split("\n") and len(names) == 8 and all(name.startswith(prompt) for name in names)
+    said_temperature, likeliest, few, of, entropy = numbers(re.sub(r"Eight.*", "", told).replace(prompt, ""))
+    largest = p.sort(descending=True).values
+    assert (said_temperature, of) == (temperature, 27) and likeliest == pytest.approx(largest[0].item(), abs=6e-4)
+    assert largest[: int(few)].sum() >= 0.9 > largest[: int(few) - 1].sum()
+    assert entropy == pytest.approx(-(p * p.log2()).sum().item(), abs=6e-3)
+
+
+def test_temperature_takes_any_model_and_refuses_a_prompt_that_it_cannot_read():
+    torch.manual_seed(0)
+    vocabulary = Vocabulary("\nabc")
+    explorer = explore_temperature(CharacterRNN(4, 8), vocabulary, prompts=("", "ab"))
+    assert "of 4 share nine draws" in words(explorer) and explorer.controls["prompt"].options[1] == ("ab", "ab")
+    with pytest.raises(KeyError, match=r"not in the vocabulary: \['z'\]"):
+        explore_temperature(CharacterRNN(4, 8), vocabulary, prompts=("az",))
 
 
 # -- the live monitor ----------------------------------------------------------------------------------------------

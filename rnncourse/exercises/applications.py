@@ -7,6 +7,114 @@ from rnncourse.exercises.checking import Exercise, Mistake
 # ---------------------------------------------------------------- characters
 
 
+def temperature_probabilities(outputs, temperature):
+    scaled = outputs / temperature
+    exp = (scaled - scaled.max(dim=-1, keepdim=True).values).exp()
+    return exp / exp.sum(dim=-1, keepdim=True)
+
+
+def outputs_and_temperature(generator):
+    """Outputs of a readout for 3 steps and 6 to 10 characters, in float64, and a temperature from 0.3 to 3, never near 1."""
+    characters = int(torch.randint(6, 11, (), generator=generator))
+    hot = bool(torch.rand((), generator=generator) < 0.5)
+    temperature = float(torch.rand((), generator=generator))
+    temperature = 1.6 + 1.4 * temperature if hot else 0.3 + 0.4 * temperature
+    return [2 * torch.randn(3, characters, generator=generator, dtype=torch.float64), temperature]
+
+
+def most_likely(outputs, temperature):
+    return torch.nn.functional.one_hot(outputs.argmax(dim=-1), outputs.shape[-1]).double()
+
+
+TEMPERATURE = Exercise(
+    name="temperature_probabilities",
+    reference=temperature_probabilities,
+    inputs=outputs_and_temperature,
+    tolerance=1e-9,
+    hints=(
+        "Temperature acts on the outputs, before they become probabilities; then comes the softmax as always, along the last axis.",
+        "p_i = exp(y_i / temperature) / Σ_j exp(y_j / temperature).",
+        "`(outputs / temperature).softmax(dim=-1)`",
+    ),
+    why="Ratios decide: p_i / p_j = exp((y_i - y_j) / temperature). Near 0 the largest output takes all, far above 1 all come close. "
+    "Taking off the largest output first changes no ratio, and exp can't overflow.",
+    mistakes=(
+        Mistake(
+            lambda y, temperature: (y * temperature).softmax(dim=-1),
+            "you multiplied by the temperature: heat would sharpen the choice. Divide by it",
+        ),
+        Mistake(
+            lambda y, temperature: y.softmax(dim=-1) / temperature,
+            "these don't add up to 1: the temperature divides the outputs, before the softmax, not the probabilities",
+        ),
+        Mistake(
+            lambda y, temperature: (y.softmax(dim=-1) / temperature).softmax(dim=-1),
+            "you took the softmax twice, of probabilities the second time: divide the outputs themselves",
+        ),
+        Mistake(
+            lambda y, temperature: y.softmax(dim=-1) ** (1 / temperature),
+            "nearly: p^(1/temperature) has the right ratios, but it still has to be divided by its sum",
+        ),
+        Mistake(lambda y, temperature: y.softmax(dim=-1), "these are the probabilities at temperature 1: where did it go?"),
+        Mistake(
+            lambda y, temperature: (y / temperature).softmax(dim=0),
+            "the softmax ran along the steps; it belongs along the last axis, over the characters",
+        ),
+        Mistake(
+            lambda y, temperature: (y / temperature).log_softmax(dim=-1),
+            "these are logarithms of the probabilities: use softmax, or exp of what you have",
+        ),
+        Mistake(
+            lambda y, temperature: (y / temperature).exp(),
+            "exp of the scaled outputs, but not yet divided by its sum along the last axis",
+        ),
+        Mistake(most_likely, "this always takes the likeliest character: that is the limit of temperature 0"),
+    ),
+)
+
+
+def bits_a_character(p):
+    return -torch.log2(p).mean()
+
+
+def probabilities(generator):
+    """What a model gave to 5 to 12 characters as they came."""
+    count = int(torch.randint(5, 13, (), generator=generator))
+    return [0.02 + 0.9 * torch.rand(count, generator=generator, dtype=torch.float64)]
+
+
+BITS = Exercise(
+    name="bits_a_character",
+    reference=bits_a_character,
+    inputs=probabilities,
+    tolerance=1e-9,
+    hints=(
+        "An event of probability p costs -log2 p bits to write down, with the best code. What does a character cost on average?",
+        "-(1/n) Σ log2 p_i: the logarithm first, then the mean.",
+        "`-torch.log2(p).mean()`",
+    ),
+    why="Two characters of probability 1/2 and 1/8 cost 1 and 3 bits, 2 on average, the cost of 1/4, their geometric mean. One "
+    "character given probability 0 would cost infinitely much: a model must never be sure.",
+    mistakes=(
+        Mistake(lambda p: -p.log().mean(), "these are nats, by the natural logarithm: bits take the logarithm to base 2"),
+        Mistake(lambda p: -torch.log2(p).sum(), "these are the bits of the whole text: divide by the number of characters"),
+        Mistake(
+            lambda p: -torch.log2(p.mean()),
+            "you took the logarithm of the mean; the bits of each character come first, then their mean",
+        ),
+        Mistake(lambda p: torch.log2(p).mean(), "the sign is missing: log2 of a probability is negative, a cost is not"),
+        Mistake(
+            lambda p: 2 ** -torch.log2(p).mean(), "this is the perplexity, 2 to the power of the bits: give the bits themselves"
+        ),
+        Mistake(
+            lambda p: -(p * torch.log2(p)).sum(),
+            "this is the formula of the entropy, which weighs by p: here each character has come once, and they weigh the same",
+        ),
+        Mistake(lambda p: -torch.log10(p).mean(), "base 10 counts decimal digits: bits take the logarithm to base 2"),
+    ),
+)
+
+
 # ---------------------------------------------------------------- forecasting and digits
 
 
@@ -208,4 +316,4 @@ INT8_ROW = Exercise(
 
 
 
-EXERCISES = (ROLLING_RMSE, INT8_ROW)
+EXERCISES = (BITS, TEMPERATURE, ROLLING_RMSE, INT8_ROW)
