@@ -15,7 +15,6 @@ import torch
 from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -31,7 +30,7 @@ class CharacterRNN(VanillaRNN):
 
     Each character is a column of W_xh, as a one-hot vector would pick it. A column comes in alone, so W_xh starts in U(-1, 1), to
     be heard beside the state. With ``embedding=n`` a character is first a row of a table E of n numbers, and W_xh starts as usual.
-    ``forward`` is the formula, ``loss`` the same thing made for training.
+    ``forward`` is the formula, ``backpropagate`` the same thing made for training: forward and backward in one, without a graph.
     """
 
     def __init__(self, characters, hidden_size, embedding=None):
@@ -39,51 +38,47 @@ class CharacterRNN(VanillaRNN):
         self.E = None if embedding is None else nn.Parameter(torch.randn(characters, embedding))
         if embedding is None:
             nn.init.uniform_(self.W_xh.weight, -1, 1)
-        self._memory = {}  # what ``loss`` computes in, kept from one call to the next: fresh memory costs more than the sums
+        self._memory = {}  # what ``backpropagate`` computes in, kept from one call to the next: fresh memory costs more than the sums
 
     def forward(self, x, h_prev=None):
         return super().forward(one_hot(x, self.output_size) if self.E is None else self.E[x], h_prev)
 
-    def loss(self, x, y, h_prev=None):
-        """The mean cross-entropy (nats) of the characters y that follow x, both (batch, seq_len), -1 in y where nothing is asked.
+    @torch.no_grad()
+    def backpropagate(self, x, y, h_prev=None, mean=True):
+        """The cross-entropy (nats) of the characters y that follow x, both (batch, seq_len), -1 in y where nothing is asked.
 
-        Returns it with h_final, which is cut from the graph, ready for the next chunk: (loss, h_final).
+        It is the mean over what is asked, or with ``mean=False`` the sum. Leaves its gradient in every parameter's ``grad``, in
+        the place of what was there, as ``backward`` would; returns loss, h_final and dL/dh_0. A large batch is taken in parts,
+        each small enough for the processor's cache.
         """
         check_characters("x", x, x, 0, self.output_size)
         check_characters("y", y, x, -1, self.output_size)
-        h_prev = self.W_hh.weight.new_zeros(len(x), self.hidden_size) if h_prev is None else h_prev
-        check_state(h_prev, (len(x), self.hidden_size), self.W_hh.weight.dtype)
-        W_xh = self.W_xh.weight if self.E is None else self.W_xh.weight @ self.E.mT  # (hidden, characters)
-        return CharacterLoss.apply(
-            x, y, h_prev, W_xh, self.W_xh.bias, self.W_hh.weight, self.W_hy.weight, self.W_hy.bias, self._memory
-        )
-
-
-class CharacterLoss(torch.autograd.Function):
-    """What ``CharacterRNN.loss`` runs. The gradients come along with the loss, so that nothing is kept for a backward pass.
-
-    A large batch is taken in parts, each small enough for the processor's cache.
-    """
-
-    @staticmethod
-    def forward(ctx, x, y, h_0, W_xh, b_h, W_hh, W_hy, b_y, memory):
-        rows, columns = max(1, 8192 // x.shape[1]), (W_xh.mT + b_h).contiguous()
-        parts = zip(x.split(rows), y.split(rows), h_0.split(rows))
-        losses, h, dL_dh_0, *gradients = zip(
-            *(loss_and_gradients(*part, columns, W_hh, W_hy, b_y, memory) for part in parts)
-        )
-        asked = int((y >= 0).sum())  # the mean is over these; backward divides the gradients by it
-        dL_dcolumns, *others = (g[0] if len(g) == 1 else torch.stack(g).sum(dim=0) for g in gradients)
-        ctx.gradients = (torch.cat(dL_dh_0), dL_dcolumns.mT, dL_dcolumns.sum(dim=0), *others)
-        ctx.asked, h = asked, torch.cat(h)
-        ctx.mark_non_differentiable(h)
-        return sum(losses) / asked, h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dL, _):
-        share = dL / ctx.asked
-        return None, None, *(share * gradient for gradient in ctx.gradients), None
+        W_xh, W_hh, W_hy, b_y = self.W_xh.weight, self.W_hh.weight, self.W_hy.weight, self.W_hy.bias
+        h_prev = W_hh.new_zeros(len(x), self.hidden_size) if h_prev is None else h_prev
+        check_state(h_prev, (len(x), self.hidden_size), W_hh.dtype)
+        E_W_xh = W_xh.mT if self.E is None else self.E @ W_xh.mT
+        columns = torch.add(E_W_xh, self.W_xh.bias, out=W_xh.new_empty(E_W_xh.shape))  # (characters, hidden)
+        rows = max(1, 8192 // x.shape[1])
+        done = [
+            loss_and_gradients(*part, columns, W_hh, W_hy, b_y, self._memory)
+            for part in zip(x.split(rows), y.split(rows), h_prev.split(rows))
+        ]
+        if len(done) == 1:
+            loss, h, dL_dh_0, *gradients = done[0]
+        else:
+            losses, h, dL_dh_0, *gradients = zip(*done)
+            loss, h, dL_dh_0 = sum(losses), torch.cat(h), torch.cat(dL_dh_0)
+            gradients = [torch.stack(parts).sum(dim=0) for parts in gradients]
+        if mean:
+            asked = y.numel() if y.min() >= 0 else int((y >= 0).sum())
+            loss, dL_dh_0, *gradients = torch._foreach_div([loss, dL_dh_0, *gradients], asked)
+        dL_dcolumns, W_hh.grad, W_hy.grad, b_y.grad = gradients
+        self.W_xh.bias.grad = dL_dcolumns.sum(dim=0)
+        if self.E is None:
+            W_xh.grad = dL_dcolumns.mT.contiguous()
+        else:
+            W_xh.grad, self.E.grad = dL_dcolumns.mT @ self.E, dL_dcolumns @ W_xh
+        return loss, h, dL_dh_0
 
 
 def loss_and_gradients(x, y, h_0, columns, W_hh, W_hy, b_y, memory):
@@ -154,9 +149,7 @@ def train_characters(
             x, y = streams(text[:-1], batch_size), streams(text[1:], batch_size)
             h = None
             for x_chunk, y_chunk in list(zip(x.split(chunk, 1), y.split(chunk, 1)))[: steps - len(losses)]:
-                loss, h = model.loss(x_chunk, y_chunk, h)
-                adam.zero_grad()
-                loss.backward()
+                loss, h, _ = model.backpropagate(x_chunk, y_chunk, h)
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
                 adam.param_groups[0]["lr"] = lr * (1 - len(losses) / steps)
                 adam.step()

@@ -36,7 +36,7 @@ from rnncourse.applications import (
     with_small_weights,
     written_whole,
 )
-from rnncourse.bench import RECIPES, min_char, names_text
+from rnncourse.bench import RECIPES, losses_apart, names_text
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import Agreement, Latch, Vocabulary
 from rnncourse.training import WithReadout, train
@@ -72,12 +72,16 @@ def test_the_loss_of_a_character_model_and_every_gradient_are_those_of_the_formu
     x, y = torch.randint(5, (batch, T)), torch.randint(-1 if skips else 0, 5, (batch, T))
     y[0, 0] = 2  # something is asked
     h_0 = torch.randn(batch, 6, dtype=torch.float64, requires_grad=True)
-    wanted, found = [*model.parameters(), h_0], []
-    for loss, h in (by_hand(model, x, y, h_0), model.loss(x, y, h_0)):
-        found.append([loss.detach(), h.detach(), *torch.autograd.grad(loss * 3, wanted)])
-    for expected, got in zip(*found):
-        assert torch.allclose(got, expected, rtol=1e-12, atol=1e-12)
-    assert not model.loss(x, y, h_0)[1].requires_grad
+    wanted = [*model.parameters(), h_0]
+    for mean in (True, False):
+        expected, last = by_hand(model, x, y, h_0)
+        expected = expected if mean else expected * (y >= 0).sum()
+        model.W_hh.weight.grad = torch.ones(6, 6, dtype=torch.float64)  # is replaced
+        loss, h, dL_dh_0 = model.backpropagate(x, y, h_0, mean)
+        got = [loss, h, *(p.grad for p in model.parameters()), dL_dh_0]
+        for right, ours in zip([expected, last, *torch.autograd.grad(expected, wanted)], got, strict=True):
+            assert torch.allclose(ours, right, rtol=1e-12, atol=1e-12 * y.numel())
+            assert ours.is_contiguous() and not ours.requires_grad
     if embedding is None:
         assert model.state_dict().keys() == VanillaRNN(5, 6, 5).state_dict().keys()
         assert 0.5 < model.W_xh.weight.abs().max() <= 1
@@ -88,20 +92,12 @@ def test_a_second_batch_of_another_size_computes_in_the_memory_of_the_first_and_
     model, fresh = CharacterRNN(5, 6), CharacterRNN(5, 6)
     fresh.load_state_dict(model.state_dict())
     big, small = torch.randint(5, (2, 40, 9)), torch.randint(5, (2, 3, 4))
-    first = model.loss(*big)
-    assert model.loss(*small)[0].item() == fresh.loss(*small)[0].item()
-    assert model.loss(*big)[0].item() == first[0].item() and torch.equal(model.loss(*big)[1], first[1])
-    gradients = torch.autograd.grad(first[0], list(model.parameters()), allow_unused=True)  # after others used the memory
-    again = torch.autograd.grad(model.loss(*big)[0], list(model.parameters()), allow_unused=True)
-    assert all(torch.equal(a, b) for a, b in zip(gradients, again))
-
-
-def test_second_derivatives_of_the_loss_are_refused():
-    model = CharacterRNN(5, 6)
-    loss, _ = model.loss(torch.zeros(1, 3).long(), torch.zeros(1, 3).long())
-    (gradient,) = torch.autograd.grad(loss, [model.W_hh.weight], create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        gradient.sum().backward()
+    first = [*model.backpropagate(*big), *(p.grad for p in model.parameters())]
+    kept = [value.clone() for value in first]
+    assert model.backpropagate(*small)[0].item() == fresh.backpropagate(*small)[0].item()
+    assert all(torch.equal(value, before) for value, before in zip(first, kept))  # nothing returned lies in that memory
+    again = [*model.backpropagate(*big), *(p.grad for p in model.parameters())]
+    assert all(torch.equal(value, before) for value, before in zip(again, kept))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +115,12 @@ def test_second_derivatives_of_the_loss_are_refused():
 )
 def test_characters_that_cannot_be_read_are_refused(x, y, complaint):
     with pytest.raises((TypeError, ValueError), match=complaint):
-        CharacterRNN(5, 6).loss(x, y)
+        CharacterRNN(5, 6).backpropagate(x, y)
 
 
 def test_a_state_of_another_batch_is_refused():
     with pytest.raises(ValueError, match=r"h_prev: expected shape \(2, 6\)"):
-        CharacterRNN(5, 6).loss(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), torch.zeros(3, 6))
+        CharacterRNN(5, 6).backpropagate(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), torch.zeros(3, 6))
 
 
 def test_training_on_characters_learns_repeats_itself_and_ends_where_it_was_best():
@@ -176,13 +172,10 @@ def test_bits_are_those_of_each_character_given_all_before():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_ours_has_the_losses_of_the_plain_recipe_after_20_steps(recipe):
-    text = names_text()
-    makers = RECIPES[recipe]
-    kind = {name: np.float64 if make is min_char else torch.float64 for name, make in makers.items()}
-    losses = {name: [step() for step in [make(text, dtype=kind[name])] * 20] for name, make in makers.items()}
-    for name in makers:
-        assert np.allclose(losses[name], losses["ours"], rtol=0, atol=1e-4), name
-    assert abs(losses["ours"][-1] - losses["ours"][0]) > 1e-3  # it has moved
+    assert losses_apart(RECIPES[recipe], names_text()) < 1e-4
+    ours = RECIPES[recipe]["ours"](names_text(3000))
+    losses = [ours() for _ in range(20)]
+    assert abs(losses[-1] - losses[0]) > 1e-3  # they have moved
 
 
 def test_witten_bell_by_hand():
