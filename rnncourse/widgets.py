@@ -249,14 +249,14 @@ def explore_gradients():
         ax.set_ylim(-low, high)
         factor = norms[-1].item()
         return (
-            f"σ = {sigma:.3g}, ρ = {radius:.3g}, λ₁ = {exponent:.3f}, that is a factor of {math.exp(exponent):.3g} a step. "
+            f"σ = {sigma:.3g}, ρ = {radius:.3g}, λ₁ = {round(exponent, 3) + 0.0:.3f}, that is a factor of {math.exp(exponent):.3g} a step. "
             f"From step {length} back to step 1 the gradient {'grew' if factor > 1 else 'shrank'} to {factor:.3g} of its norm, "
             f"{factor ** (1 / (length - 1)):.3g} a step; the bound allows {sigma ** (length - 1):.3g}."
         )
 
     controls = {
         "gain": slider("gain, W_hh = gain × init", 0.5, 3.0, 1.2, 0.05),
-        "scale": slider("standard deviation of the inputs", 0.05, 2.0, 0.1, 0.05),
+        "scale": slider("s.d. of the inputs", 0.05, 2.0, 0.1, 0.05),
         "length": slider("length of the sequence T", 2, longest, 50),
         "init": dropdown("init of W_hh", ["orthogonal", *(name for name in INITS if name != "orthogonal")]),
         "nonlinearity": dropdown("nonlinearity", list(NONLINEARITIES)),
@@ -467,7 +467,7 @@ class LiveMonitor(GradientMonitor):
         """Draw what is recorded so far, and choose when to draw next."""
         start, table = time.perf_counter(), self.table()
         for name, line in self.lines.items():
-            line.set_data(table.index, table[name])
+            line.set(data=(table.index, table[name]), markevery=max(1, len(table) // 12))  # a dozen markers, not a band
         self.left.relim()
         self.left.autoscale_view()
         if self.heat:
