@@ -38,7 +38,12 @@ SECONDS = 6.0  # for each shape
 
 
 def interleaved(contestants, seconds):
-    """Median milliseconds of each contestant, called in turn, each round in another order, until ``seconds`` are over."""
+    """Median milliseconds of each contestant, see ``rounds``."""
+    return {name: statistics.median(times) for name, times in rounds(contestants, seconds).items()}
+
+
+def rounds(contestants, seconds):
+    """The milliseconds of every call of each contestant, called in turn, each round in another order, for ``seconds``."""
     names, times = list(contestants), {name: [] for name in contestants}
     for name in names:
         contestants[name]()  # warm up
@@ -49,7 +54,7 @@ def interleaved(contestants, seconds):
             start = time.perf_counter()
             contestants[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def tutorial_loop(x, h, W_xh, W_hh, watch=None):
@@ -552,18 +557,19 @@ def losses_apart(makers, text, steps=20):
 
 
 def character_recipes(seconds=SECONDS):
-    """A training step, data fetch included, of ``CharacterRNN`` at three well-known recipes, beside plain versions of them: a table.
+    """A training step, data fetch included, of ``CharacterRNN`` at three well-known recipes, beside plain versions: a table.
 
     "plain" is the recipe as it is commonly written, "plain otherwise" the same without a ``DataLoader``, or with PyTorch where the
-    recipe has NumPy.
+    recipe has NumPy. Medians; the last column is of the least times, which other work on the machine disturbs less.
     """
     rows, text = [], names_text()
     for recipe, makers in tqdm(RECIPES.items(), desc="recipes", leave=False):
-        times = interleaved({name: make(text) for name, make in makers.items()}, seconds)
-        plain = [times[name] for name in makers if name != "ours"]
-        row = {"recipe": recipe, "plain, ms": times["plain"], "plain otherwise, ms": plain[1], "ours, ms": times["ours"]}
-        ratios = {"plain/ours": plain[0] / times["ours"], "fastest plain/ours": min(plain) / times["ours"]}
-        rows.append({**row, **ratios})
+        calls = rounds({name: make(text) for name, make in makers.items()}, seconds)
+        median, least = ({name: f(times) for name, times in calls.items()} for f in (statistics.median, min))
+        plain, otherwise, ours = median.values()
+        row = {"recipe": recipe, "plain, ms": plain, "plain otherwise, ms": otherwise, "ours, ms": ours}
+        row |= {"plain/ours": plain / ours, "otherwise/ours": otherwise / ours}
+        rows.append({**row, "least plain/least ours": least["plain"] / least["ours"]})
     return pd.DataFrame(rows).set_index("recipe")
 
 
