@@ -21,6 +21,7 @@ EXPLORERS = {
     "04_vanishing_and_exploding_gradients.ipynb": "explore_gradients",
     "05_gradient_clipping.ipynb": "explore_cliff",
     "06_orthogonal_initialization.ipynb": "explore_spectra",
+    "07_applications.ipynb": "explore_temperature",
 }
 
 
