@@ -360,7 +360,7 @@ def min_char(text, dtype=np.float64, T=25, H=100):
     return step
 
 
-def min_char_torch(text, dtype=torch.float32, T=25, H=100):
+def min_char_torch(text, dtype=torch.float64, T=25, H=100):
     """The same recipe as it is written with PyTorch and autograd."""
     W_xh, b_h, W_hh, W_hy, b_y = parameters = small_weights(H, dtype)
     adagrad = torch.optim.Adagrad(parameters, lr=0.1, initial_accumulator_value=1e-8, eps=0)  # min-char-rnn's formula
@@ -383,7 +383,8 @@ def min_char_torch(text, dtype=torch.float32, T=25, H=100):
     return step
 
 
-def min_char_ours(text, dtype=torch.float32, T=25, H=100):
+def min_char_ours(text, dtype=torch.float64, T=25, H=100):
+    """The same recipe as the course trains it, in float64 as NumPy computes."""
     model = character_model(small_weights(H, dtype))
     parameters = list(model.parameters())
     adagrad = torch.optim.Adagrad(parameters, lr=0.1, initial_accumulator_value=1e-8, eps=0, fused=True)
@@ -544,13 +545,13 @@ def split_names(text):
     return [text[a + 1 : b] for a, b in zip([-1, *ends.tolist()], ends.tolist())]
 
 
-def losses_apart(makers, text, steps=20):
-    """The largest difference between our losses and the plain ones' in the first steps, all computed in float64.
+def losses_apart(makers, text, steps=20, dtype=torch.float64):
+    """The largest difference between our losses and the plain ones' in the first steps, all computed in ``dtype``.
 
-    (min-char-rnn's first steps are as long as Adagrad's rate, whatever the gradient: a difference in float32's last digit grows
+    (In float32 min-char-rnn's first steps are as long as Adagrad's rate, whatever the gradient: a difference in float32's last digit grows
     to one in the first within some ten steps.)
     """
-    dtypes = {name: np.float64 if make is min_char else torch.float64 for name, make in makers.items()}
+    dtypes = {name: str(dtype).removeprefix("torch.") if make is min_char else dtype for name, make in makers.items()}
     makers = {name: make(text, dtype=dtypes[name]) for name, make in makers.items()}
     losses = {name: torch.tensor([float(step()) for _ in range(steps)], dtype=torch.float64) for name, step in makers.items()}
     return max((losses[name] - losses["ours"]).abs().max().item() for name in losses)
