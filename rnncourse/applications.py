@@ -88,12 +88,14 @@ def loss_and_gradients(x, y, h_0, columns, W_hh, W_hy, b_y, memory):
     """
     (B, T), (V, H) = x.shape, columns.shape
     x, y = x.mT.flatten(), y.mT.flatten()  # time first: (T * batch,)
-    states, slope, dL_da = (room(memory, name, T * B, H, columns) for name in ("states", "slope", "dL_da"))
-    log_p = room(memory, "log_p", T * B, V, columns)
+    states, h = room(memory, "states", T, B, H, columns)
+    slope, slopes = room(memory, "slope", T, B, H, columns)
+    dL_da, da = room(memory, "dL_da", T, B, H, columns)
+    log_p, _ = room(memory, "log_p", T, B, V, columns)
 
     torch.index_select(columns, 0, x, out=states)
     h_prev, W_hh_T = h_0, W_hh.mT
-    for h_t in states.view(T, B, H).unbind(0):
+    for h_t in h:
         h_prev = h_t.addmm_(h_prev, W_hh_T).tanh_()  # h_t = tanh(W_xh x_t + b_h + W_hh h_{t-1})
 
     torch.log_softmax(torch.addmm(b_y, states, W_hy.mT, out=log_p), 1, out=log_p)
@@ -107,22 +109,27 @@ def loss_and_gradients(x, y, h_0, columns, W_hh, W_hy, b_y, memory):
 
     torch.mm(dL_dy, W_hy, out=dL_da)  # ∂⁺L/∂h_t of every t; becomes dL/da_t, step by step
     torch.addcmul(columns.new_ones(()), states, states, value=-1, out=slope)  # tanh'(a_t) = 1 - h_t²
-    da_t, *earlier = reversed(dL_da.view(T, B, H).unbind(0))
-    slope_t, *slopes = reversed(slope.view(T, B, H).unbind(0))
-    da_t.mul_(slope_t)
-    for dh_t, slope_t in zip(earlier, slopes):
+    da_t = da[-1].mul_(slopes[-1])
+    for dh_t, slope_t in zip(da[-2::-1], slopes[-2::-1]):
         da_t = dh_t.addmm_(da_t, W_hh).mul_(slope_t)  # dL/da_t = (1 - h_t²) ⊙ (∂⁺L/∂h_t + W_hhᵀ dL/da_{t+1})
     dL_dcolumns = torch.zeros_like(columns).index_add_(0, x, dL_da)
     dL_dW_hh = (da_t.mT @ h_0).addmm_(dL_da[B:].mT, states[:-B])
     return -log_p_y.sum(), h_prev.clone(), da_t @ W_hh, dL_dcolumns, dL_dW_hh, dL_dy.mT @ states, dL_dy.sum(dim=0)
 
 
-def room(memory, name, rows, columns, like):
-    """A matrix to compute in, of the dtype and on the device of ``like``: the one in ``memory``, where it is large enough."""
+def room(memory, name, T, B, columns, like):
+    """A matrix (T * batch, columns) to compute in, and its rows step by step: those in ``memory`` if they fit.
+
+    Fresh memory, and fresh views of it, cost a small network more than its sums. Of the dtype and on the device of ``like``.
+    """
+    kind, size = (T, B, columns, like.dtype, like.device), T * B * columns
     held = memory.get(name)
-    if held is None or held.numel() < rows * columns or (held.dtype, held.device) != (like.dtype, like.device):
-        held = memory[name] = like.new_empty(rows * columns)
-    return held[: rows * columns].view(rows, columns)
+    if held is None or held[0] != kind:
+        fits = held is not None and held[0][3:] == kind[3:] and held[1].numel() >= size
+        flat = held[1] if fits else like.new_empty(size)
+        matrix = flat[:size].view(T * B, columns)
+        held = memory[name] = kind, flat, matrix, matrix.view(T, B, columns).unbind(0)
+    return held[2:]
 
 
 def train_characters(
@@ -513,8 +520,3 @@ def quiet():
             yield
     finally:
         logging.disable(level)
-
-
-
-
-# ---------------------------------------------------------------- agreement over a distance
