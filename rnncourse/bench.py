@@ -548,8 +548,8 @@ def split_names(text):
 def losses_apart(makers, text, steps=20, dtype=torch.float64):
     """The largest difference between our losses and the plain ones' in the first steps, all computed in ``dtype``.
 
-    (In float32 min-char-rnn's first steps are as long as Adagrad's rate, whatever the gradient: a difference in float32's last digit grows
-    to one in the first within some ten steps.)
+    (min-char-rnn's first steps are as long as Adagrad's rate, whatever the gradient: in float32 a difference in the last digit
+    grows to one in the first within some ten steps.)
     """
     dtypes = {name: str(dtype).removeprefix("torch.") if make is min_char else dtype for name, make in makers.items()}
     makers = {name: make(text, dtype=dtypes[name]) for name, make in makers.items()}

@@ -68,6 +68,14 @@ TEMPERATURE = Exercise(
             lambda y, temperature: (y / temperature).exp(),
             "exp of the scaled outputs, but not yet divided by its sum along the last axis",
         ),
+        Mistake(
+            lambda y, temperature: (y / temperature).exp() / (y / temperature).exp().sum(),
+            "all steps together add up to 1: divide by the sum along the last axis, with keepdim=True, so that each step does",
+        ),
+        Mistake(
+            lambda y, temperature: y.softmax(dim=-1) * temperature,
+            "you multiplied the probabilities by the temperature: it divides the outputs, before the softmax",
+        ),
         Mistake(most_likely, "this always takes the likeliest character: that is the limit of temperature 0"),
     ),
 )
@@ -295,6 +303,14 @@ INT8_ROW = Exercise(
     "Rounding to the nearest keeps every error within s/2.",
     mistakes=(
         Mistake(scaled_by(lambda w: w.max() / 127), "the scale comes from max(w): a negative weight may be larger in size, max|w|"),
+        Mistake(
+            lambda w: ((w * 127 / w.max()).round().clamp(-127, 127), w.max() / 127),
+            "the scale comes from max(w), and the clamp hides it: the largest in size may be negative, so take max|w|",
+        ),
+        Mistake(
+            lambda w: (int8_row(w)[0], w.abs().max()),
+            "the whole numbers are right, but w ≈ s q doesn't hold with max|w| as the scale: s is one 127th of it",
+        ),
         Mistake(scaled_by(lambda w: w.abs().max() / 128), "you divided by 128: 8 bits reach from -128 to 127, and +128 is not among them"),
         Mistake(scaled_by(lambda w: w.abs().max() / 255), "you divided by 255, the range of unsigned 8 bits: with signs, 127 is the largest"),
         Mistake(
