@@ -503,6 +503,9 @@ def written_whole(path):
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         part.touch()  # whether this folder can be written to is known before the work begins
+    except OSError as error:
+        raise OSError(f"path: expected a folder that can be written to, got {str(path)!r} ({error.strerror})") from error
+    try:
         yield part
         os.replace(part, path)
     finally:

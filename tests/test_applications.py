@@ -580,6 +580,17 @@ def test_a_path_that_can_not_be_written_is_named_and_nothing_is_left(tmp_path, m
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_folder_that_can_not_be_written_to_is_named(tmp_path, monkeypatch):
+    def refuse(self, *given, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    words = f"path: expected a folder that can be written to, got '{tmp_path / 'a.onnx'}' (Permission denied)"
+    with pytest.raises(OSError, match=re.escape(words)), written_whole(tmp_path / "a.onnx"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_export_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fails(*given, **options):
         raise RuntimeError("no such operation")
