@@ -7,10 +7,22 @@ solution.gradient_norms()              # the worked solution, and why
 
 from functools import partial
 
-from rnncourse.exercises import applications, bptt, clipping, gradients, initialization, recurrence, sequences
+from rnncourse.exercises import (
+    applications,
+    bptt,
+    clipping,
+    experiments,
+    gradients,
+    initialization,
+    magnitudes,
+    monitoring,
+    recurrence,
+    sequences,
+    speaking,
+)
 from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
 
-MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications)
+MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications, magnitudes, experiments, monitoring, speaking)
 EXERCISES = {exercise.name: exercise for module in MODULES for exercise in module.EXERCISES}
 
 

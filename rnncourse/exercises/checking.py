@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-TRIALS = 3  # fresh inputs a check
-
 
 @dataclass(frozen=True)
 class Mistake:
@@ -37,9 +35,9 @@ class Exercise:
     """One exercise. ``reference`` is its solution: a function, or the value if ``inputs`` is None.
 
     ``inputs(generator)`` returns the arguments of one call, fresh from a ``torch.Generator``. ``tolerance`` is the largest
-    difference allowed, relative to the largest entry of the expected result where that exceeds 1. ``digest(result, *arguments)``
-    is what of a result is compared, if not all of it. ``judge(result, *arguments)``, where there is one, says what is wrong with
-    a result, "" if nothing, and nothing is compared. ``points`` are those of its cell in a marked notebook.
+    difference allowed, relative to the largest entry of the expected result where that exceeds 1. ``judge(result, *arguments)``,
+    where there is one, says what is wrong with a result, "" if nothing; then nothing is compared, and a mistake's message is the
+    judge's. ``points`` are those of the exercise's cell in a marked notebook.
     """
 
     name: str
@@ -50,8 +48,8 @@ class Exercise:
     inputs: Callable | None = None
     tolerance: float = 1e-5
     seconds: float = 10.0
+    trials: int = 3  # fresh inputs a check
     code: str = field(default="")  # what ``solution`` shows for a value: how it comes about
-    digest: Callable | None = None
     judge: Callable | None = None
     points: int = 1
 
@@ -143,7 +141,7 @@ def _check_function(exercise, answer, generator):
     if not callable(answer):
         raise Wrong(f"hand over the function itself, not the result of a call: got {_kind(answer)}")
     results, fault = [], ""
-    for _ in range(TRIALS):
+    for _ in range(exercise.trials):
         arguments = exercise.inputs(generator)
         given = _call(answer, arguments, exercise.seconds)
         results.append((arguments, given))
@@ -157,21 +155,21 @@ def _check_function(exercise, answer, generator):
 def _fault(exercise, given, arguments, expected_from=None):
     """In a sentence, what is wrong with a result, "" if nothing: by the judge, or beside the reference's (or another's)."""
     if exercise.judge:
-        return _asked(exercise.judge, given, arguments)
-    expected = (expected_from or exercise.reference)(*copy.deepcopy(arguments))
-    if exercise.digest:
-        given, expected = (_asked(exercise.digest, result, arguments) for result in (given, expected))
-    return difference(given, expected, exercise.tolerance)
+        return _judged(exercise.judge, given, arguments)
+    return difference(given, (expected_from or exercise.reference)(*copy.deepcopy(arguments)), exercise.tolerance)
 
 
-def _asked(act, result, arguments):
-    """What a judge or a digest says of a result. It may run what the learner made, a model: its errors are the learner's."""
+def _judged(judge, given, arguments):
+    """What a judge says of a result. It may run what the learner made, a model: its errors are the learner's."""
     try:
-        return act(result, *arguments)
-    except Wrong:
-        raise
+        return judge(given, *arguments)
+    except Wrong as wrong:
+        return str(wrong)
+    except Raised as error:
+        kind, text = error.kind, str(error)
     except Exception as error:
-        raise Wrong(f"what your function returned can't be used: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        kind, text = type(error).__name__, str(error)
+    return f"what your function returned can't be used: {kind}: {' '.join(text.split())}"
 
 
 def _agrees(exercise, mistake, arguments, given):
