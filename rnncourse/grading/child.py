@@ -168,7 +168,7 @@ def _describe(value, handles):
     """What the grader is told of an object that stays here."""
     from rnncourse.exercises import drawing
 
-    if "matplotlib" in type(value).__module__:
+    if "matplotlib" in type(value).__module__ or isinstance(value, np.ndarray):  # an array of axes
         with contextlib.suppress(Exception):
             return {"drawing": json.loads(json.dumps(drawing.describe(value).to_dict()))}
     number = len(handles)
