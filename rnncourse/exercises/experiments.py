@@ -236,7 +236,7 @@ def copied(batches=None, updates=None, lr=3e-3, speak=slice(None), report=None, 
 
 COPY_EXPERIMENT = Exercise(
     name="copy_experiment",
-    points=3,
+    points=2,
     reference=copy_experiment,
     inputs=copy_runs,
     judge=judge_copy,

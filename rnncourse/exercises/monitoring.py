@@ -71,7 +71,7 @@ def total(model, x, y, **options):
 
 GRADIENT_NORMS = Exercise(
     name="gradient_norms",
-    points=4,
+    points=3,
     reference=gradient_norms,
     inputs=a_model_and_a_batch,
     tolerance=1e-8,

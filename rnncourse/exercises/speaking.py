@@ -217,7 +217,7 @@ def of(outputs, words):
 
 AGREEMENT = Exercise(
     name="agreement",
-    points=2,
+    points=1,
     reference=agreement,
     inputs=some_tests,
     tolerance=1e-6,
