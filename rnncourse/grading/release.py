@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[2]
 SOLVED = "_SOLVED.ipynb"
 PACK = "rnn-deep-dive"
 # What of the course a student gets, as patterns; the solved notebook, tests and tools stay here.
-PARTS = ("notebooks/*.ipynb", "rnncourse/**/*.py", "lab/**/*.json", "Makefile", "pyproject.toml", "environment.yml", "LICENSE")
+PARTS = (
+    "notebooks/*.ipynb",
+    "rnncourse/**/*.py",
+    "lab/**/*.json",
+    "Makefile",
+    "pyproject.toml",
+    "environment.yml",
+    "LICENSE",
+)
 WELCOME = """\
 # RNN Deep Dive: your copy
 
@@ -104,7 +112,10 @@ def _student_pack(pack, course, name, solved):
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copied)
     fresh = student_copy(nbformat.read(solved, as_version=4))
-    for path in (pack / "notebooks" / f"{name}.ipynb", pack / ".release" / f"{name}.ipynb"):  # to work in, and to check against
+    for path in (
+        pack / "notebooks" / f"{name}.ipynb",
+        pack / ".release" / f"{name}.ipynb",
+    ):  # to work in, and to check against
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(fresh, path)
     (pack / "README.md").write_text(WELCOME.format(name=name), encoding="utf-8")
@@ -122,9 +133,10 @@ def _zip(folder, archive):
     return archive
 
 
-def released_notebook(name, course=ROOT):
-    """The student's copy as it was handed out: what a submission is held against."""
-    handed_out = Path(course, ".release", f"{name}.ipynb")
-    if handed_out.is_file():
-        return nbformat.read(handed_out, as_version=4)
-    return student_copy(nbformat.read(solved_notebook(course), as_version=4))
+def released_notebook(course=ROOT):
+    """(name, notebook): the student's copy as it was handed out, which a submission is held against."""
+    handed_out = sorted(Path(course, ".release").glob("*.ipynb"))
+    if handed_out:
+        return handed_out[0].stem, nbformat.read(handed_out[0], as_version=4)
+    solved = solved_notebook(course)
+    return solved.name.removesuffix(SOLVED), student_copy(nbformat.read(solved, as_version=4))
