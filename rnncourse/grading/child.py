@@ -118,12 +118,13 @@ def serve(connection, shell):
     signal.signal(signal.SIGALRM, _time_is_up)
     handles = {}
     while True:
+        number = wire.unpack(*wire.receive(connection))
         request = wire.unpack(*wire.receive(connection), lambda node: handles[node["handle"]])
         try:
             answer = {"value": ANSWERS[request.pop("act")](shell, handles, **request)}
-            data = wire.pack(answer, lambda value: _describe(value, handles))
+            data = wire.pack([number, answer], lambda value: _describe(value, handles))
         except BaseException as error:  # SystemExit and KeyboardInterrupt too
-            data = wire.pack({"error": _report(error, request)})
+            data = wire.pack([number, {"error": _report(error, request)}])
         OUTPUTS.start()
         connection.setblocking(True)
         connection.sendall(data)

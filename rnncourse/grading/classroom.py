@@ -35,7 +35,7 @@ class Class:
         self, folder, out, source, db_url=None, workers=2, seconds=30, memory=2 * 2**30, regrade=False, isolate=True
     ):
         self.folder, self.out, self.source, self.db_url = Path(folder), Path(out), Path(source), db_url
-        self.workers, self.seconds, self.memory, self.regrade = workers, seconds, memory, regrade
+        self.workers, self.seconds, self.memory, self.regrade = workers, float(seconds), memory, regrade
         self.isolate = isolate
         if not self.folder.exists():
             raise CannotStart(f"SUBMISSIONS: expected a folder or a zip, and there is none at {folder}")

@@ -51,11 +51,14 @@ def graft(cells, release):
     """The submission's cells with the metadata and the locked cells of ``release``, each where it belongs."""
     named = {c.metadata.nbgrader.grade_id: c for c in release.cells if c.metadata.get("nbgrader", {}).get("grade_id")}
     chosen = {name: _choose(cell, name, cells) for name, cell in named.items()}
-    taken, drop = set(), set()
+    taken, drop, given = set(chosen.values()), set(), {cell.source.strip() for cell in release.cells}
+    before = -1
     for name, cell in named.items():
-        index = chosen[name] if chosen[name] is not None else _similar(cell, cells, taken | set(chosen.values()))
-        chosen[name] = index
+        if chosen[name] is None:
+            chosen[name] = _similar(cell, cells, taken, before, given)
+        index = chosen[name]
         taken.add(index)
+        before = before if index is None else index
         drop |= {i for i, (_, source, own) in enumerate(cells) if own == name and i != index and source == cell.source}
     places, last = {}, -1.0  # a locked cell stands where it was, but never before an answer that it comes after
     for name, cell in named.items():
@@ -94,14 +97,16 @@ def _choose(cell, name, cells):
     return (worked_on or same or [None])[-1] if _is_answer(cell) else (same or [None])[0]
 
 
-def _similar(cell, cells, taken):
-    """A cell without a name that can only be the released ``cell``: the same text, or a definition of the same function."""
+def _similar(cell, cells, taken, before, given):
+    """A cell without a name that must be the released ``cell``: its text, its function, or the next text of the student's."""
     nameless = [
         i for i, (kind, _, own) in enumerate(cells) if own is None and i not in taken and kind == cell.cell_type
     ]
     same = [i for i in nameless if cells[i][1].strip() == cell.source.strip()]
     if _is_answer(cell) and cell.cell_type == "code" and (wanted := _defined(cell.source)):
         same = [i for i in nameless if wanted & _defined(cells[i][1])] or same
+    if _is_answer(cell) and cell.cell_type == "markdown":
+        same = same or [i for i in nameless if i > before and cells[i][1].strip() not in given][:1]
     return same[-1] if same else None
 
 

@@ -74,7 +74,7 @@ class Student:
 
     def __init__(self, control, seconds):
         self.control, self.seconds = control, seconds
-        self.connection, self.cells, self.gone, self.age = None, [], None, 0
+        self.connection, self.cells, self.gone, self.age, self.number = None, [], None, 0, 0
 
     def __enter__(self):
         return self
@@ -127,8 +127,17 @@ class Student:
     def _ask(self, patience, **request):
         deadline = time.monotonic() + patience
         try:
-            self.connection.sendall(wire.pack(request, _reference))
-            answer = wire.unpack(*wire.receive(self.connection, deadline), self._proxy)
+            message = wire.pack(request, _reference)
+            self.number += 1
+            self.connection.sendall(wire.pack(self.number) + message)
+            number = 0
+            while number < self.number:  # an answer that came too late, or was made up before, is not this one
+                answer = wire.unpack(*wire.receive(self.connection, deadline), self._proxy)
+                number, answer = answer if isinstance(answer, list) and len(answer) == 2 else (None, None)
+                if type(number) is not int:
+                    raise wire.Nonsense("it is no answer")
+            if number > self.number:
+                raise wire.Nonsense("it answers what was not asked")
         except BaseException as error:
             self._end()
             if isinstance(error, TimeoutError):
