@@ -83,10 +83,22 @@ def assignment(folder):
     return path
 
 
+def command(folder, out, source, *options):
+    words = [sys.executable, "-m", "rnncourse", "grade", folder, "--out", out, "--source", source, *options]
+    return list(map(str, words))
+
+
 def grade(folder, out, source, *options, user=None):
     """``rnncourse grade`` in a process of its own, as an ordinary user if asked: its ``CompletedProcess``."""
-    command = [sys.executable, "-m", "rnncourse", "grade", folder, "--out", out, "--source", source, *options]
-    return subprocess.run([*as_user(user), *map(str, command)], capture_output=True, text=True, cwd=ROOT, check=False)
+    asked = [*as_user(user), *command(folder, out, source, *options)]
+    return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def start_grading(folder, out, source):
+    """The same, not waited for."""
+    return subprocess.Popen(
+        command(folder, out, source), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
 
 
 def as_user(user):

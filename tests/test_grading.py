@@ -2,9 +2,16 @@
 
 import csv
 import json
+import os
+import random
 import re
+import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -12,11 +19,12 @@ import pytest
 
 import hostile
 import submitting
+from rnncourse.grading import submissions
+from rnncourse.grading.graft import Unreadable
 from submitting import ROOT
 
 SECONDS = 4
 USER = 54321
-DANGER = ("kills everybody", "a fork bomb")  # only where isolation was seen to work
 
 
 def student(name):
@@ -36,7 +44,7 @@ def hand_in(folder, notebooks):
 class Graded:
     """A class that was graded: the folder, where the marks are, and what was said."""
 
-    def __init__(self, root, cases, port, user=None):
+    def __init__(self, root, cases, port, user=None, options=()):
         self.subs, self.out, self.source = root / "subs", root / "out", submitting.assignment(root)
         self.out.mkdir()
         others = [self.subs / "right" / "two.ipynb", self.source, self.out / "gradebook.db"]
@@ -61,7 +69,8 @@ class Graded:
             for parent in root.parents:
                 if parent.stat().st_uid == 0 and len(parent.parts) > 2:
                     parent.chmod(parent.stat().st_mode | 0o5)
-        self.run = submitting.grade(self.subs, self.out, self.source, "--seconds", SECONDS, "--workers", 2, user=user)
+        options = ["--seconds", SECONDS, "--workers", 2, *options]
+        self.run = submitting.grade(self.subs, self.out, self.source, *options, user=user)
         assert (self.out / "grades.csv").exists(), self.run.stderr
         self.table = table(self.out)
 
@@ -234,3 +243,226 @@ def test_marks_given_by_hand_are_kept_and_exported(tmp_path):
     submitting.grade(subs, out, source)
     row = table(out)["right"]
     assert (row["text_1"], row["waiting"]) == ("2.5", "text_1")  # kept, and worth another look
+
+
+def test_an_ordinary_user_marks_as_safely(tmp_path_factory, port):
+    if not submitting.can_be_user():
+        pytest.skip("only root can be another user")
+    if not isolated(tmp_path_factory.mktemp("probe-user"), USER):
+        pytest.skip("no user namespaces here")
+    attacks = list(hostile.CASES)[list(hostile.CASES).index("its own check") :]
+    cases = {name: hostile.CASES[name] for name in ("right", "prints and plots", *attacks)}
+    graded = Graded(tmp_path_factory.mktemp("class-user"), cases, port, USER)
+    wrong = {name: graded.marks(name) for name in cases if graded.marks(name) != cases[name][1]}
+    assert not wrong
+    test_a_submission_sees_no_solution_no_test_and_nobody_else(graded)
+    test_a_submission_writes_nothing_outside_its_folder(graded)
+    test_a_submission_reaches_no_network(graded)
+    test_nothing_outlives_the_marking(graded)
+
+
+NOT_ISOLATED = ("right", "a typical mistake", "its own check", "os._exit in an answer", "an endless answer", "5 GB")
+NOT_ISOLATED += ("leaves a process behind", "a message that is no message", "an enormous result")
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(USER, marks=pytest.mark.skipif("not submitting.can_be_user()"))])
+def test_without_namespaces_it_says_so_and_goes_on(tmp_path_factory, user):
+    cases = {name: hostile.CASES[name] for name in NOT_ISOLATED}
+    graded = Graded(tmp_path_factory.mktemp("open"), cases, 1, user, ["--no-isolate"])
+    assert {name: graded.marks(name) for name in cases} == {name: marks for name, (_, marks) in cases.items()}
+    assert graded.run.returncode == 0 and "NOT ISOLATED" in graded.run.stdout
+    assert {row["isolated"] for row in graded.table.values()} == {"no"}
+    assert "Not isolated" in (graded.out / "index.html").read_text()
+    test_nothing_outlives_the_marking(graded)
+
+
+def test_killed_at_any_moment_it_loses_nothing(a_few, tmp_path):
+    """Twenty times: started, killed at a random moment with all its workers, and finished in the end."""
+    folder, _ = a_few
+    moments = random.Random(0)
+    names = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell", "slow")
+    subs, source = few(tmp_path, names)
+    undisturbed = tmp_path / "undisturbed"
+    start = time.monotonic()
+    submitting.grade(subs, undisturbed, source)
+    whole = time.monotonic() - start
+    out = tmp_path / "out"
+    for _ in range(20):
+        run = submitting.start_grading(subs, out, source)
+        time.sleep(moments.uniform(0.3, 1.1) * whole)
+        run.kill()
+        run.wait()
+        if moments.random() < 0.2:
+            shutil.rmtree(out / ".grading" / "records", ignore_errors=True)  # so that there is more to interrupt
+    assert submitting.grade(subs, out, source).returncode == 0
+    assert (out / "grades.csv").read_bytes() == (undisturbed / "grades.csv").read_bytes()
+    assert not list(out.rglob("*.part"))
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{out / 'gradebook.db'}", "rnncourse") as gradebook:
+        assert {s.student.id: s.score for s in gradebook.assignment_submissions("two")} == {
+            row["student"]: float(row["total"]) for row in table(out).values()
+        }
+
+
+def test_stopped_by_hand_it_says_how_to_go_on(tmp_path):
+    subs, source = few(tmp_path, ("right", "slow"))
+    run = submitting.start_grading(subs, tmp_path / "out", source)
+    while not (tmp_path / "out" / "release").exists() and run.poll() is None:
+        time.sleep(0.1)
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    assert run.wait() == 130 and "goes on where it was" in run.stderr.read()
+
+
+def test_a_full_disk_leaves_what_was_graded(tmp_path):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    subs, source = few(tmp_path, ("right", "a stub"))
+    out = tmp_path / "out"
+    submitting.grade(subs, out, source)
+    before = (out / "grades.csv").read_bytes()
+    submitting.write(subs / "late" / "two.ipynb", submitting.filled())
+    fill = f"mount -t tmpfs -o size=2m none {tmp_path / 'small'} && cp -r {out} {tmp_path / 'small'}/ && "
+    fill += f"(head -c 9000000 /dev/zero > {tmp_path / 'small'}/rest; true) 2>/dev/null; "
+    (tmp_path / "small").mkdir()
+    command = (
+        fill
+        + 'cd $ROOT; "$@"; status=$?; '
+        + f"cat {tmp_path / 'small' / 'out' / 'grades.csv'} > {tmp_path}/after; exit $status"
+    )
+    asked = submitting.command(subs, tmp_path / "small" / "out", source)
+    run = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, "sh", *asked],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ROOT": str(ROOT)},
+        check=False,
+    )
+    assert run.returncode == 2 and "No space left" in run.stderr and "intact" in run.stderr
+    assert (tmp_path / "after").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["no-such-folder", "--out", "OUT"], "SUBMISSIONS"),
+        (["SUBS", "--out", "/proc/nowhere"], "--out"),
+        (["SUBS", "--out", "OUT", "--source", "nothing.ipynb"], "--source"),
+        (["SUBS", "--out", "OUT", "--db", "nonsense://x"], "--db"),
+        (["SUBS", "--out", "OUT", "--db", "sqlite:////no/such/folder/x.db"], "--db"),
+    ],
+)
+def test_what_cannot_start_says_why(tmp_path, options, said):
+    subs, source = few(tmp_path, ("right",))
+    known = {"OUT": str(tmp_path / "out"), "SUBS": str(subs)}
+    options = [known.get(option, option) for option in options]
+    options += [] if "--source" in options else ["--source", str(source)]
+    run = subprocess.run(
+        [sys.executable, "-m", "rnncourse", "grade", *options], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 2 and said in run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
+# ---------------------------------------------------------------- who handed in what
+
+
+def found(folder):
+    return {s.student: (s.path and s.path.name, s.member) for s in submissions.find(folder, "two")}
+
+
+def test_folders_files_and_zips_are_found(tmp_path):
+    for name in ("ann/two.ipynb", "ann/notes.ipynb", "bob.ipynb", "cy/deep/inside/two.ipynb", ".hidden/two.ipynb"):
+        submitting.write(tmp_path / name, b"{}")
+    submitting.write(tmp_path / "ann" / ".ipynb_checkpoints" / "two-checkpoint.ipynb", b"{}")
+    (tmp_path / "dan").mkdir()
+    with zipfile.ZipFile(tmp_path / "eve.zip", "w") as archive:
+        archive.writestr("two.ipynb", "{}")
+    (tmp_path / "fay.zip").write_bytes(b"no zip")
+    assert found(tmp_path) == {
+        "ann": ("two.ipynb", None),
+        "bob": ("bob.ipynb", None),
+        "cy": ("two.ipynb", None),
+        "dan": (None, None),
+        "eve": ("eve.zip", "two.ipynb"),
+        "fay": ("fay.zip", ""),
+    }
+    with pytest.raises(Unreadable):
+        submissions.find(tmp_path, "two")[-1].read()
+
+
+@pytest.mark.parametrize(
+    "names, students",
+    [
+        (
+            ["Ann Lee_123_assignsubmission_file_/two.ipynb", "Bo_9_assignsubmission_file_/x.ipynb"],
+            ["Ann Lee_123", "Bo_9"],
+        ),
+        (["leeann_111_222_two.ipynb", "bo_LATE_333_444_two-1.ipynb"], ["bo_333", "leeann_111"]),
+        (["class/ann/two.ipynb", "class/bob/two.ipynb", "__MACOSX/ann/._two.ipynb"], ["ann", "bob"]),
+    ],
+)
+def test_zips_of_learning_management_systems(tmp_path, names, students):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    for place in (tmp_path, tmp_path / "all.zip"):
+        assert sorted(s.student for s in submissions.find(place, "two")) == students
+        assert {s.read().decode() for s in submissions.find(place, "two")} <= set(names)
+
+
+STRANGE = [
+    "-rf",
+    "a\nb",
+    "=1+1",
+    "<script>",
+    "..",
+    "a/../../b",
+    "\\evil",
+    "con'cat\"",
+    "ü" * 200,
+    " ",
+    "a\tb",
+    "@x",
+    "é",
+]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_name_makes_a_harmless_id_of_its_own(name):
+    ids = [submissions._student((other, "two.ipynb")) for other in STRANGE]
+    assert len(set(ids)) == len(ids)
+    (own,) = {submissions._student((name, "two.ipynb")), submissions._student((name, "other.ipynb"))}
+    assert re.fullmatch(r"\w[\w.@+ -]{0,79}|-[0-9a-f]{8}", own) and not own.startswith(("=", "+", "@", "."))
+
+
+def test_strange_names_all_the_way(tmp_path):
+    names = ["-rf", "a\nb", "=1+1", "<script>alert(1)</script>", "A B", "é"]
+    names = [name.replace("/", "") for name in names]
+    for name in names:
+        submitting.write(tmp_path / "subs" / name / "two.ipynb", submitting.filled())
+    with zipfile.ZipFile(tmp_path / "subs" / "more.zip", "w") as archive:
+        for name in ("../../out/two.ipynb", "/etc/two.ipynb", "x/../y/two.ipynb"):
+            archive.writestr(name, json.dumps(submitting.filled()))
+    run = submitting.grade(tmp_path / "subs", tmp_path / "out", submitting.assignment(tmp_path))
+    rows = table(tmp_path / "out")
+    assert run.returncode == 0 and len(rows) == 9
+    assert {(row["check_step_jacobian"], row["check_gradient_magnitude"]) for row in rows.values()} == {("1", "1")}
+    assert len(list((tmp_path / "out" / "feedback").iterdir())) == 9
+    assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):
+    subs, source = few(tmp_path, ("right",))
+    for name in ("link", "pipe", "nothing"):
+        (subs / name).mkdir()
+    (subs / "link" / "two.ipynb").symlink_to(subs / "right" / "two.ipynb")
+    (subs / "folder-link").symlink_to(subs / "right")
+    os.mkfifo(subs / "pipe" / "two.ipynb")
+    run = submitting.grade(subs, tmp_path / "out", source)
+    rows = {name: (row["status"], row["reason"]) for name, row in table(tmp_path / "out").items()}
+    assert rows["right"] == ("graded", "") and run.returncode == 1
+    assert rows["link"] == ("failed", "a link, not a file")
+    assert rows["pipe"] == ("failed", "not a plain file")
+    assert rows["nothing"] == ("missing", "no notebook in the folder")
+    assert "folder-link" not in rows or rows["folder-link"][0] != "graded"

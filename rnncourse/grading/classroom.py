@@ -47,9 +47,12 @@ class Class:
             self.out.mkdir(parents=True, exist_ok=True)
             course.written(self.out / ".grading" / "version", self._version())
         except OSError as error:
-            raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}") from None
-        self.name = course.make_course(self.out, self.source, self.db_url)
+            raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}. What is there is intact.") from None
         with course.open_gradebook(self.out, self.db_url) as gradebook:
+            try:
+                self.name = course.make_course(self.out, self.source, self.db_url)
+            except ValueError as error:
+                raise CannotStart(f"--source: {error}") from None
             self.release = course.released(self.out, self.name, gradebook)
             self.found = submissions.find(self.folder, self.name)
             self.records = {s.student: self._record(s) for s in self.found}
@@ -116,7 +119,10 @@ class Class:
                             "reason": "the grader's own process ended",
                         }
                         start()
-                    if self.records[submission.student]["status"] == "graded":
+                    record = self.records[submission.student]
+                    if record["status"] == "stop":
+                        raise OSError(record["errno"], record["reason"])
+                    if record["status"] == "graded":
                         self._enter(submission.student, gradebook, new=True)
                     bar.update()
         for pipe in busy:
@@ -152,6 +158,8 @@ class Class:
                 course.written(self._notebook("autograded", submission.student), text)
             course.written(self._path(submission.student), json.dumps(record))
             return record
+        except OSError as error:  # the disk is full, or the like: not this submission's fault
+            return {"status": "stop", "errno": error.errno, "reason": error.strerror or str(error)}
         except Exception as error:  # ours, whatever the submission made of it
             return {
                 "status": "failed",

@@ -47,9 +47,6 @@ def find(folder, assignment):
     """The submissions in ``folder`` (or a zip), one a student, by name. A student's folder without a notebook counts as missing."""
     folder = Path(folder)
     entries = list(_in_zip(folder) if folder.is_file() else _in_folder(folder))
-    tops = {parts[0] for parts, _, _ in entries}
-    if len(tops) == 1 and all(len(parts) > 2 for parts, _, _ in entries):  # a folder around all of them
-        entries = [(parts[1:], path, member) for parts, path, member in entries]
     found = {}
     for parts, path, member in entries:
         found.setdefault(_student(parts), []).append((parts, path, member))
@@ -82,10 +79,13 @@ def _in_zip(path):
     except (zipfile.BadZipFile, OSError, ValueError):
         yield (path.stem, path.name), path, ""  # reading it will say what is wrong
         return
+    inside = []
     for name in names:
         parts = tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", "."))
         if name.endswith(".ipynb") and parts and not _ignored(parts):
-            yield parts, path, name
+            inside.append((parts, path, name))
+    around = len({parts[0] for parts, _, _ in inside}) == 1 and all(len(parts) > 2 for parts, _, _ in inside)
+    yield from ((parts[around:], path, name) for parts, path, name in inside)  # without a folder around all of them
 
 
 def _ignored(parts):
