@@ -42,6 +42,7 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PY) -m rnncourse.bench
+	$(PY) -m rnncourse.grading.bench
 
 notebooks: $(INSTALLED)
 	$(PY) tools/notebooks.py $(NB)

@@ -19,7 +19,7 @@ import pytest
 
 import hostile
 import submitting
-from rnncourse.grading import submissions
+from rnncourse.grading import bench, submissions
 from rnncourse.grading.graft import Unreadable
 from submitting import ROOT
 
@@ -466,3 +466,46 @@ def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):
     assert rows["pipe"] == ("failed", "not a plain file")
     assert rows["nothing"] == ("missing", "no notebook in the folder")
     assert "folder-link" not in rows or rows["folder-link"][0] != "graded"
+
+
+def test_the_bench_compares_equal_marks(tmp_path, record_property):
+    table, same = bench.marking(count=12, peers=2, source=submitting.assignment(tmp_path))
+    here, theirs = table["s each"]
+    record_property("measured", f"marking: {here:.2f} s a submission, nbgrader {theirs:.2f} s")
+    assert same and theirs > 3 * here  # a busy machine; `make bench` says how much more
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    """The URL of a fresh database, where PostgreSQL and a driver are installed."""
+    pytest.importorskip("psycopg2", reason="PostgreSQL test skipped: pip install psycopg2-binary")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or not submitting.can_be_user():
+        pytest.skip("PostgreSQL test skipped: no server here (apt install postgresql), or not root")
+    data, bin = tmp_path / "pg", programs[-1]
+    data.mkdir()
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o5)
+    shutil.chown(data, "nobody", "nogroup")
+    run = {
+        "check": True,
+        "user": "nobody",
+        "group": "nogroup",
+        "extra_groups": [],
+        "stdout": subprocess.DEVNULL,
+        "cwd": "/",
+    }
+    subprocess.run([bin / "initdb", "-D", data, "-U", "teacher", "-A", "trust"], **run)
+    subprocess.run([bin / "pg_ctl", "-D", data, "-w", "-o", f"-k {data} -h ''", "-l", data / "log", "start"], **run)
+    yield f"postgresql+psycopg2://teacher@/postgres?host={data}"
+    subprocess.run([bin / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+
+
+def test_the_gradebook_may_be_postgresql(a_few, postgresql, tmp_path):
+    folder, _ = a_few
+    source = folder / "two_SOLVED.ipynb"
+    for _ in range(2):
+        run = submitting.grade(folder / "subs", tmp_path / "out", source, "--db", postgresql)
+        assert run.returncode == 0, run.stderr
+        assert (tmp_path / "out" / "grades.csv").read_bytes() == (folder / "out" / "grades.csv").read_bytes()
+    assert not (tmp_path / "out" / "gradebook.db").exists()

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Class:
     ):
         self.folder, self.out, self.source, self.db_url = Path(folder), Path(out), Path(source), db_url
         self.workers, self.seconds, self.memory, self.regrade = workers, float(seconds), memory, regrade
-        self.isolate = isolate
+        self.isolate, self.spent = isolate, 0.0
         if not self.folder.exists():
             raise CannotStart(f"SUBMISSIONS: expected a folder or a zip, and there is none at {folder}")
         if not self.source.is_file():
@@ -64,7 +65,9 @@ class Class:
                 with Zygote([self.folder, self.out, self.source], self.memory, self.isolate) as zygote:
                     control, self.why_not = zygote.connect()
                     control.close()
+                    start = time.perf_counter()
                     self._all(todo, zygote, gradebook)
+                    self.spent = time.perf_counter() - start
             return self._finish(gradebook)
 
     def _version(self):
@@ -205,7 +208,9 @@ class Class:
             if row["status"] == "graded":
                 notebook = nbformat.read(self._notebook("autograded", row["student"]), as_version=4)
                 said = course.comments(gradebook, self.name, row["student"])
-                page = report.feedback(self.name, row, self.records[row["student"]], notebook, points, said)
+                page = report.feedback(
+                    self.name, row, self.records[row["student"]], notebook, points, said, self.release
+                )
                 course.written(self.out / "feedback" / f"{row['student']}.html", page)
         why_not = next((r["why_not"] for r in self.records.values() if r.get("why_not")), None)
         course.written(self.out / "index.html", report.index(self.name, rows, self.records, points, why_not))

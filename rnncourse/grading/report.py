@@ -30,9 +30,10 @@ def page(title, *parts):
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
-def feedback(name, row, record, notebook, points, comments):
-    """One student's page: what was handed in, what the checks and the marker say of it. Tests are not shown."""
+def feedback(name, row, record, notebook, points, comments, given):
+    """One student's page: what was written, what the checks and the marker say of it. Tests and ``given`` cells are not shown."""
     parts = [f"<p><strong>{_number(row['total'])} of {_number(sum(points.values()))} points</strong>"]
+    given = {cell.source for cell in given.cells}
     parts[0] += f", {len(row['waiting'])} still to be marked by a person</p>" if row["waiting"] else "</p>"
     for cell in notebook.cells:
         about = cell.metadata.get("nbgrader", {})
@@ -42,7 +43,9 @@ def feedback(name, row, record, notebook, points, comments):
             parts.append(
                 f'<p class="verdict {escape(result["status"])}">{sign} {escape(result["message"])} <em>({score})</em></p>'
             )
-        elif own and utils.is_locked(cell):
+        elif own is None and cell.cell_type == "markdown" and cell.source.startswith("#"):
+            parts.append(f"<h2>{escape(cell.source.splitlines()[0].strip('# '))}</h2>")
+        elif (own and utils.is_locked(cell)) or (own is None and cell.source in given):
             continue
         elif cell.cell_type == "code":
             parts.append(f"<pre><code>{escape(cell.source)}</code></pre>")
@@ -50,6 +53,8 @@ def feedback(name, row, record, notebook, points, comments):
         elif own:
             waits = "waits for a person" if own in row["waiting"] else _of(row["scores"][own], points[own])
             parts.append(f'<pre>{escape(cell.source)}</pre><p class="verdict">by hand: <em>{waits}</em></p>')
+        else:
+            parts.append(f"<pre>{escape(cell.source)}</pre>")
         if comments.get(own):
             parts.append(f"<p><strong>Comment:</strong> {escape(comments[own])}</p>")
     return page(f"{name}: {row['student']}", *parts)
