@@ -37,6 +37,7 @@ lab: $(INSTALLED)
 	cd "$$folder" && exec '$(CURDIR)/$(PY)' -m jupyterlab $$flags $(LAB_ARGS)
 
 test: $(INSTALLED)
+	@[ -d tests ] || { echo 'make test: a student pack has no tests' >&2; exit 1; }
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'make test: there is no notebook in notebooks/' >&2; exit 1; }
 	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
 
