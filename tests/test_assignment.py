@@ -88,7 +88,7 @@ def unrolled(model, x, y):
         h = torch.tanh(model.W_xh(x_t) + model.W_hh(h))
         states.append(h)
         outputs.append(model.W_hy(h))
-    return states, F.cross_entropy(torch.stack(outputs, 1).flatten(0, 1), y.flatten())
+    return states, F.cross_entropy(torch.stack(outputs, 1).flatten(0, 1), y.flatten(), ignore_index=-1)
 
 
 def norms_by_retain_grad(model, x, y):
@@ -106,12 +106,12 @@ def norms_by_autograd(model, x, y):
 
 def norms_by_the_engine(model, x, y):
     model.keep_dL_dh = True
-    F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten()).backward()
+    F.cross_entropy(model(x)[0][y >= 0], y[y >= 0]).backward()
     return model.dL_dh.norm(dim=(0, 2))
 
 
 def norms_by_the_course(model, x, y):
-    return state_gradients(model, x, lambda o: F.cross_entropy(o.mT, y)).square().sum((0, 2)).sqrt()
+    return state_gradients(model, x, lambda o: F.cross_entropy(o.mT, y, ignore_index=-1)).square().sum((0, 2)).sqrt()
 
 
 def plot_by_pyplot(norms):

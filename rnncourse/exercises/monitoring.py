@@ -26,24 +26,26 @@ def gradient_norms(model, x, y):
         h = torch.tanh(model.W_xh(x[:, t]) + model.W_hh(h))
         h.register_hook(monitor(t))
         outputs.append(model.W_hy(h))
-    loss = F.cross_entropy(torch.stack(outputs, dim=1).flatten(0, 1), y.flatten())
+    loss = F.cross_entropy(torch.stack(outputs, dim=1).flatten(0, 1), y.flatten(), ignore_index=-1)
     loss.backward()
     return torch.stack(norms)
 
 
 def a_model_and_a_batch(generator):
-    """A small tanh network with lively weights, x (batch, T, input), and a class for each step."""
+    """A small tanh network with lively weights, x (batch, T, input), and a class, or -1, for each step."""
     batch, T = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 6))
     model = VanillaRNN(3, 5, 4, dtype=torch.float64)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.6 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     x = torch.randn(batch, T, 3, generator=generator, dtype=torch.float64)
-    return model, x, torch.randint(4, (batch, T), generator=generator)
+    y = torch.randint(4, (batch, T), generator=generator)
+    y[:, :-1] = y[:, :-1].masked_fill(torch.rand(batch, T - 1, generator=generator) < 0.4, -1)
+    return model, x, y
 
 
 def cross_entropy(outputs, y, reduction="mean"):
-    return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction=reduction)
+    return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), ignore_index=-1, reduction=reduction)
 
 
 def through_time(model, x, y, of="h", first=0, detach=False, loss=cross_entropy):
@@ -82,7 +84,7 @@ GRADIENT_NORMS = Exercise(
         "`h.retain_grad()`, and `model.W_hy(h)` is the output. After the loop: the loss, and `backward()`. Hooks are called from "
         "the last step to the first, so say in each which t it is for.",
         "`states.append(h); h.retain_grad()` in the loop, `outputs.append(model.W_hy(h))`; then `loss = "
-        "F.cross_entropy(torch.stack(outputs, 1).flatten(0, 1), y.flatten()); loss.backward()`; and "
+        "F.cross_entropy(torch.stack(outputs, 1).flatten(0, 1), y.flatten(), ignore_index=-1); loss.backward()`; and "
         "`torch.stack([h.grad.norm() for h in states])`.",
     ),
     why="A hook on h_t is called in the backward pass, when the share through the output at t and the share through h_{t+1} have both "
@@ -126,11 +128,19 @@ GRADIENT_NORMS = Exercise(
         Mistake(lambda m, x, y: norms(total(m, x, y)).square(), "the square root is missing: these are squared norms"),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y, "sum"))),
-            "your loss adds up the cross-entropies: their mean over batch and steps is asked for, the default of cross_entropy",
+            "your loss adds up the cross-entropies: their mean over what is asked is wanted, the default of cross_entropy",
+        ),
+        Mistake(
+            lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y, "sum") / y.numel())),
+            "your mean counts the places where nothing is asked, y = -1: divide by the number of the others",
+        ),
+        Mistake(
+            lambda m, x, y: norms(total(m, x, y.clamp(min=0))),
+            "you take y = -1 for a class: nothing is asked there, cross_entropy leaves it out with ignore_index=-1",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: F.cross_entropy(o[:, -1], y[:, -1]))),
-            "your loss looks at the last step only: y has a target for every step",
+            "your loss looks at the last step only: y has targets at other steps too",
         ),
         Mistake(
             lambda m, x, y: total(m, x, y).abs().amax(dim=(1, 2)),
