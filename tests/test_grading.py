@@ -1,9 +1,7 @@
 """Marking: what every kind of submission gets, what none of them can do, and what people read afterwards."""
 
-import csv
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -16,29 +14,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader.api import Gradebook
 
 import hostile
 import submitting
 from rnncourse.grading import bench, submissions
 from rnncourse.grading.graft import Unreadable
-from submitting import ROOT
+from hostile import FEW, few, hand_in, student
+from submitting import ROOT, table
 
 SECONDS = 4
 USER = 54321
-
-
-def student(name):
-    return re.sub(r"\W+", "-", name).strip("-")
-
-
-def table(out):
-    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
-        return {row["student"]: row for row in csv.DictReader(file)}
-
-
-def hand_in(folder, notebooks):
-    for name, notebook in notebooks.items():
-        submitting.write(folder / student(name) / "two.ipynb", notebook)
 
 
 class Graded:
@@ -174,14 +160,12 @@ def test_feedback_names_the_mistake_and_runs_nothing(graded):
 def test_the_class_at_a_glance(graded):
     page = (graded.out / "index.html").read_text(encoding="utf-8")
     made = sum("you forgot tanh" in path.read_text() for path in (graded.out / "feedback").iterdir())
-    assert made > 5 and f"<td>step_jacobian</td><td>this is ∂a_t/∂h_{{t-1}}: you forgot tanh&#x27;" in page
+    assert made > 5 and "<td>step_jacobian</td><td>this is ∂a_t/∂h_{t-1}: you forgot tanh&#x27;" in page
     assert f"unit that receives</td><td>{made}</td>" in page
     assert "the file is no notebook: not JSON" in page and "Not isolated" not in page
 
 
 def test_the_gradebook_is_nbgraders(graded):
-    from nbgrader.api import Gradebook
-
     with Gradebook(f"sqlite:///{graded.out / 'gradebook.db'}", "rnncourse") as gradebook:
         submission = gradebook.find_submission("two", "right")
         assert (submission.score, submission.max_score, submission.needs_manual_grade) == (2, 5, True)
@@ -189,13 +173,6 @@ def test_the_gradebook_is_nbgraders(graded):
 
 
 # ---------------------------------------------------------------- again, by others, by hand, elsewhere
-
-FEW = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell")
-
-
-def few(folder, names=FEW):
-    hand_in(folder / "subs", {name: hostile.CASES[name][0] for name in names})
-    return folder / "subs", submitting.assignment(folder)
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +201,6 @@ def test_marks_do_not_depend_on_the_number_of_workers(a_few, tmp_path, workers):
 
 
 def test_marks_given_by_hand_are_kept_and_exported(tmp_path):
-    from nbgrader.api import Gradebook
-
     subs, source = few(tmp_path, ("right", "a stub"))
     out = tmp_path / "out"
     submitting.grade(subs, out, source)
@@ -274,35 +249,6 @@ def test_without_namespaces_it_says_so_and_goes_on(tmp_path_factory, user):
     assert {row["isolated"] for row in graded.table.values()} == {"no"}
     assert "Not isolated" in (graded.out / "index.html").read_text()
     test_nothing_outlives_the_marking(graded)
-
-
-def test_killed_at_any_moment_it_loses_nothing(a_few, tmp_path):
-    """Twenty times: started, killed at a random moment with all its workers, and finished in the end."""
-    folder, _ = a_few
-    moments = random.Random(0)
-    names = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell", "slow")
-    subs, source = few(tmp_path, names)
-    undisturbed = tmp_path / "undisturbed"
-    start = time.monotonic()
-    submitting.grade(subs, undisturbed, source)
-    whole = time.monotonic() - start
-    out = tmp_path / "out"
-    for _ in range(20):
-        run = submitting.start_grading(subs, out, source)
-        time.sleep(moments.uniform(0.3, 1.1) * whole)
-        run.kill()
-        run.wait()
-        if moments.random() < 0.2:
-            shutil.rmtree(out / ".grading" / "records", ignore_errors=True)  # so that there is more to interrupt
-    assert submitting.grade(subs, out, source).returncode == 0
-    assert (out / "grades.csv").read_bytes() == (undisturbed / "grades.csv").read_bytes()
-    assert not list(out.rglob("*.part"))
-    from nbgrader.api import Gradebook
-
-    with Gradebook(f"sqlite:///{out / 'gradebook.db'}", "rnncourse") as gradebook:
-        assert {s.student.id: s.score for s in gradebook.assignment_submissions("two")} == {
-            row["student"]: float(row["total"]) for row in table(out).values()
-        }
 
 
 def test_stopped_by_hand_it_says_how_to_go_on(tmp_path):

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from rnncourse.grading import course, report, submissions
 from rnncourse.grading.graft import Unreadable
-from rnncourse.grading.jail import die_with_parent
+from rnncourse.grading.jail import die_with_parent, limit_memory
 from rnncourse.grading.marking import mark
 from rnncourse.grading.proxies import Zygote
 
 PACKAGE = Path(__file__).parent.parent
+WORKER = 4 * 2**30  # bytes that a worker may take
 
 
 class CannotStart(Exception):
@@ -92,66 +93,69 @@ class Class:
         return {"status": "failed", "reason": "not graded yet", "results": {}}
 
     def _all(self, todo, zygote, gradebook):
-        """Mark ``todo``, and enter it in the gradebook as it comes."""
-        context = multiprocessing.get_context("fork")
-        waiting, busy = list(reversed(todo)), {}
-
-        def start():
-            ours, theirs = context.Pipe()
-            context.Process(target=self._work, args=(theirs, zygote, [*busy, ours]), daemon=True).start()
-            theirs.close()
-            busy[ours] = None
-
-        for _ in range(min(self.workers, len(todo))):
-            start()
+        """Mark ``todo``, and enter it in the gradebook as it comes; what got into trouble once more, with nothing beside it."""
         with tqdm(total=len(todo), unit="submission", desc="grading", leave=False) as bar:
-            while waiting or any(busy.values()):
-                for pipe, submission in list(busy.items()):
-                    if submission is None and waiting:
-                        busy[pipe] = waiting.pop()
-                        pipe.send(busy[pipe])
-                for pipe in wait([pipe for pipe, submission in busy.items() if submission]):
-                    submission = busy[pipe]
-                    try:
-                        self.records[submission.student] = json.loads(pipe.recv_bytes())
-                        busy[pipe] = None
-                    except EOFError:
-                        del busy[pipe]
-                        self.records[submission.student] = {
-                            "status": "failed",
-                            "reason": "the grader's own process ended",
-                        }
-                        start()
-                    record = self.records[submission.student]
-                    if record["status"] == "stop":
-                        raise OSError(record["errno"], record["reason"])
-                    if record["status"] == "graded":
-                        self._enter(submission.student, gradebook, new=True)
-                    bar.update()
+            again = list(todo)
+            for workers in (self.workers, 1):
+                again = self._round(again, min(workers, len(again)), zygote, gradebook, bar) if again else []
+
+    def _round(self, todo, workers, zygote, gradebook, bar):
+        """Mark ``todo`` with so many workers; those that are to be marked again."""
+        waiting, busy, again = list(reversed(todo)), {}, []
+        while waiting or any(busy.values()):
+            while waiting and len(busy) < workers:  # at the start, and after one has ended
+                busy[self._start(zygote, list(busy), workers == 1)] = None
+            for pipe in [pipe for pipe, submission in busy.items() if submission is None][: len(waiting)]:
+                busy[pipe] = waiting.pop()
+                pipe.send(busy[pipe])
+            for pipe in wait([pipe for pipe, submission in busy.items() if submission]):
+                submission = busy[pipe]
+                try:
+                    record, busy[pipe] = json.loads(pipe.recv_bytes()), None
+                except EOFError:
+                    record = {"status": "failed", "reason": "the grader's own process ended", "results": {}}
+                    del busy[pipe]
+                if record["status"] == "again":
+                    again.append(submission)
+                    continue
+                if record["status"] == "stop":
+                    raise OSError(record["errno"], record["reason"])
+                self.records[submission.student] = record
+                if record["status"] == "graded":
+                    self._enter(submission.student, gradebook, new=True)
+                bar.update()
         for pipe in busy:
             pipe.close()
+        return sorted(again, key=todo.index)
 
-    def _work(self, pipe, zygote, others):
+    def _start(self, zygote, others, alone):
+        """A worker, as the pipe to it."""
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        context.Process(target=self._work, args=(theirs, zygote, [*others, ours], alone), daemon=True).start()
+        theirs.close()
+        return ours
+
+    def _work(self, pipe, zygote, others, alone):
         """A worker: marks one submission after another."""
         die_with_parent()
+        limit_memory(WORKER)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for other in others:
+        for other in (*others, zygote.alive):
             other.close()
-        zygote.alive.close()
         torch.set_num_threads(1)
         control, _ = zygote.connect()
         with contextlib.suppress(EOFError):
             while True:
-                pipe.send_bytes(json.dumps(self._mark(pipe.recv(), control)).encode())
+                pipe.send_bytes(json.dumps(self._mark(pipe.recv(), control, alone)).encode())
         os._exit(0)
 
-    def _mark(self, submission, control):
+    def _mark(self, submission, control, alone):
         try:
             data = submission.read()
-        except Unreadable as unreadable:
-            return {"status": "failed", "reason": str(unreadable), "results": {}}
-        try:
-            record, notebook = mark(data, self.release, control, self.seconds, self.name)
+            record, notebook = mark(data, self.release, control, self.seconds, self.name, alone)
+            if record["status"] == "again":
+                return record
             unchanged = self._unchanged(submission.student, data)
             record |= {"key": self._key(data), "why_not": self.why_not, "unchanged": unchanged}
             record["data"] = hashlib.sha256(data).hexdigest()
@@ -161,14 +165,13 @@ class Class:
                 course.written(self._notebook("autograded", submission.student), text)
             course.written(self._path(submission.student), json.dumps(record))
             return record
+        except Unreadable as unreadable:
+            return {"status": "failed", "reason": str(unreadable), "results": {}}
         except OSError as error:  # the disk is full, or the like: not this submission's fault
             return {"status": "stop", "errno": error.errno, "reason": error.strerror or str(error)}
         except Exception as error:  # ours, whatever the submission made of it
-            return {
-                "status": "failed",
-                "reason": f"the grader failed: {type(error).__name__}: {error}"[:500],
-                "results": {},
-            }
+            reason = f"the grader failed: {type(error).__name__}: {error}"[:500]
+            return {"status": "failed", "reason": reason, "results": {}}
 
     def _unchanged(self, student, data):
         with contextlib.suppress(OSError, ValueError, KeyError):

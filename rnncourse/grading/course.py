@@ -23,6 +23,7 @@ c.CourseDirectory.course_id = {course!r}
 c.CourseDirectory.db_url = {db_url!r}
 c.ClearSolutions.code_stub = {code_stub!r}
 c.ClearSolutions.text_stub = {text_stub!r}
+c.HTMLExporter.sanitize_html = True  # what students write in their texts is shown, and never run
 """
 
 

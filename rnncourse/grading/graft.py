@@ -4,14 +4,15 @@ Of the submission only the type, the text and the name of each cell are read. Na
 metadata come from the release. So a copied, deleted, moved or mangled cell does no harm.
 """
 
-import ast
 import copy
 import json
+import re
 
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 LARGEST = 100 * 2**20  # bytes of a submission
 LONGEST = 200_000  # characters of a cell
+MOST = 1000  # cells
 
 
 class Unreadable(Exception):
@@ -32,6 +33,8 @@ def read(data):
         cells = [c for sheet in notebook["worksheets"] if isinstance(sheet, dict) for c in sheet.get("cells") or []]
     if not isinstance(cells, list):
         raise Unreadable("the file is no notebook: it has no cells")
+    if len(cells) > MOST:
+        raise Unreadable(f"the notebook has {len(cells)} cells; the limit is {MOST}")
     return [_read(cell) for cell in cells if isinstance(cell, dict)]
 
 
@@ -111,7 +114,4 @@ def _similar(cell, cells, taken, before, given):
 
 
 def _defined(source):
-    try:
-        return {node.name for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+    return set(re.findall(r"^(?:async +)?(?:def|class) +(\w+)", source, re.MULTILINE))

@@ -40,6 +40,24 @@ def die_with_parent():
         prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def limit(name, most):
+    """Lower a resource limit, as far as it is not lower already."""
+    name = getattr(resource, f"RLIMIT_{name}")
+    hard = resource.getrlimit(name)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(name, (most, most))
+
+
+def limit_memory(more, now=None):
+    """Let this process grow by so many bytes. ``now``: its size, where it can't be read any more."""
+    if sys.platform == "linux":
+        limit("AS", (now or size()) + more)
+
+
+def size():
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def unshare(flags):
     """``unshare(2)``; a new user namespace knows this user alone, under its own number."""
     uid, gid = os.geteuid(), os.getegid()
@@ -159,10 +177,10 @@ class Jail:
 
     def enter(self, scratch):
         """In the child, for good: the view as the world, no network, no privileges, limits."""
-        size = 0
         os.setsid()
+        now = None
         if sys.platform == "linux":
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            now = size()
             Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this goes first
         if self.why_not:
             os.chdir(scratch)
@@ -170,7 +188,9 @@ class Jail:
             self._shut_in()
             os.chdir("/scratch")
         self._drop(scratch)
-        self._limit(size)
+        limit_memory(self.memory, now)
+        for name, most in {"CORE": 0, "FSIZE": SCRATCH, "NOFILE": 256, "NPROC": self._processes()}.items():
+            limit(name, most)
 
     def _shut_in(self):
         unshare(NEWNS | NEWNET | NEWIPC | NEWUTS)
@@ -204,14 +224,6 @@ class Jail:
             prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
             prctl(4, 1)  # PR_SET_DUMPABLE, which a change of user clears
             die_with_parent()  # so is this
-
-    def _limit(self, size):
-        limits = {"AS": size + self.memory, "CORE": 0, "FSIZE": SCRATCH, "NOFILE": 256, "NPROC": self._processes()}
-        for name, most in limits.items():
-            if name != "AS" or size:
-                hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
-                most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
     def _processes(self):
         if self.root or not self.why_not:

@@ -35,8 +35,12 @@ class Names(dict):
         return self.student.look_up(name)
 
 
-def mark(data, release, control, seconds, assignment):
-    """(record, notebook) of a submission's bytes. The record is what JSON can hold: status, reason, and a result for each test."""
+def mark(data, release, control, seconds, assignment, alone=True):
+    """(record, notebook) of a submission's bytes. The record is what JSON can hold: status, reason, and a result for each test.
+
+    Where others run beside it, not ``alone``, and the student's process ends or has to be ended, the status is "again": a busy
+    machine, or a neighbour, may have been the reason.
+    """
     try:
         notebook = graft(read(data), release)
     except Unreadable as unreadable:
@@ -46,6 +50,8 @@ def mark(data, release, control, seconds, assignment):
     with Student(control, seconds) as student:
         names = Names(student)
         for cell in notebook.cells:
+            if student.trouble and not alone:
+                return {"status": "again"}, None
             if cell.cell_type != "code" or "experiment" in cell.metadata.get("tags", []):
                 continue
             if utils.is_grade(cell) and not utils.is_solution(cell):
