@@ -12,6 +12,7 @@ from rnncourse.exercises import (
     bptt,
     clipping,
     experiments,
+    generating,
     gradients,
     initialization,
     magnitudes,
@@ -22,7 +23,8 @@ from rnncourse.exercises import (
 )
 from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
 
-MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications, magnitudes, experiments, monitoring, speaking)
+MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications)
+MODULES += (magnitudes, experiments, monitoring, generating, speaking)  # of notebook 08
 EXERCISES = {exercise.name: exercise for module in MODULES for exercise in module.EXERCISES}
 
 

@@ -1,5 +1,7 @@
 """Exercise 2 of notebook 08: copy the last half of a sequence, and how the accuracy falls as it grows."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,8 +17,7 @@ ENOUGH = 50  # updates from which on an experiment must have learned its easy ca
 
 
 def copy_last_half(symbols, k=8):
-    batch, n = symbols.shape
-    last_half = symbols[:, n // 2 :]
+    last_half = symbols[:, symbols.shape[1] // 2 :]
     blanks = torch.full_like(last_half, k)
     x = one_hot(torch.cat([symbols, blanks], dim=1), k + 1)  # (batch, n + n/2, k + 1)
     return x, last_half
@@ -176,7 +177,7 @@ def as_share(number):
         number = float(number)
     except (TypeError, ValueError, RuntimeError):
         raise Wrong(NO_NUMBER) from None
-    if number != number:
+    if math.isnan(number):
         raise Wrong(NO_NUMBER)
     return number
 
