@@ -206,7 +206,17 @@ def test_release_says_what_is_wrong_with_its_folder(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(tmp_path / "no"))
 
     monkeypatch.setattr(release.shutil, "copyfile", refuse)
-    assert "can't write to" in told("release", tmp_path / "no")
+    assert "can't write" in told("release", tmp_path / "no")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"], "half a release is left behind"
+
+
+def test_release_fills_an_empty_folder_too(tmp_path, monkeypatch):
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    (tmp_path / "new" / "empty").mkdir()
+    result = CliRunner().invoke(app, ["release", "empty"])
+    assert result.exit_code == 0 and f"empty/{release.PACK}.zip" in result.output
+    assert (tmp_path / "new" / "empty" / "instructor" / "gradebook.db").exists()
 
 
 def test_release_needs_the_whole_course(tmp_path):

@@ -1,6 +1,7 @@
 """From the solved notebook to what is handed out: the student's copy, the student's pack, the instructor's course folder."""
 
 import copy
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -88,20 +89,29 @@ def release(out, course=ROOT):
         raise CannotRelease(f"OUT: expected a folder, and {out} is a file")
     if out.exists() and any(out.iterdir()):
         raise CannotRelease(f"OUT: expected a new or empty folder, and {out} has something in it already")
+    part = out.with_name(f".{out.resolve().name}.{os.getpid()}.part")  # all of it or nothing
     try:
-        pack = _student_pack(out / PACK, course, name, solved)
-        archive = _zip(pack, out / f"{PACK}.zip")
-        instructor = out / "instructor"
-        make_course(instructor, solved)
+        part.mkdir(parents=True)
+        _zip(_student_pack(part / PACK, course, name, solved), part / f"{PACK}.zip")
+        _course_folder(part / "instructor", solved)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
     except OSError as error:
-        raise CannotRelease(f"OUT: can't write to {error.filename or out}: {error.strerror}") from None
-    # the folder may be moved: the gradebook, which nbgrader looks for beside its configuration, is not named in it
+        raise CannotRelease(f"OUT: can't write {error.filename or out}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out / PACK, out / f"{PACK}.zip", out / "instructor"
+
+
+def _course_folder(folder, solved):
+    """nbgrader's, which may be moved: the gradebook, which it looks for beside its configuration, is not named there."""
+    make_course(folder, solved)
     config = CONFIG.format(course=COURSE, db_url="", **STUBS)
     kept = [line for line in config.splitlines(keepends=True) if "db_url" not in line]
-    (instructor / "nbgrader_config.py").write_text("".join(kept), encoding="utf-8")
-    shutil.rmtree(instructor / ".grading", ignore_errors=True)
-    (instructor / "submitted").mkdir()
-    return pack, archive, instructor
+    (folder / "nbgrader_config.py").write_text("".join(kept), encoding="utf-8")
+    shutil.rmtree(folder / ".grading", ignore_errors=True)
+    (folder / "submitted").mkdir()
 
 
 def _student_pack(pack, course, name, solved):
