@@ -43,6 +43,8 @@ def grade(
             f"{error.filename or out}: {error.strerror or error}. What was graded before is intact; run the same command again.",
             2,
         )
+    except RuntimeError as error:
+        _stop(str(error), 2)
     except (SQLAlchemyError, ImportError) as error:
         _stop(f"--db: the gradebook can't be used: {str(error).splitlines()[0]}. What was graded before is intact.", 2)
     except KeyboardInterrupt:

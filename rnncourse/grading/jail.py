@@ -4,6 +4,7 @@
 says so, and ``enter`` keeps to limits and an unprivileged user.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -80,6 +81,24 @@ def bind(source, target):
     mount("none", target, None, BIND | REMOUNT | RDONLY | NOSUID | kept)
 
 
+def rehearsed(act, fork=os.fork):
+    """Try ``act`` in a child: why the system does not let it, or None."""
+    reading, writing = os.pipe()
+    child = fork()
+    if not child:
+        try:
+            act()
+        except OSError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        why_not = pipe.read().decode()
+    os.waitpid(child, 0)
+    return why_not or None
+
+
 class Jail:
     """``view``: an empty folder to build the view in; ``hidden``: files and folders that the view must not show."""
 
@@ -92,27 +111,24 @@ class Jail:
 
     def prepare(self):
         """Start the zygote over as the first process of a namespace, with a view; on return, ``why_not`` says if not."""
-        try:
-            if not self.why_not:
-                unshare((0 if self.root else NEWUSER) | NEWPID | NEWNS)
-        except OSError as error:
-            self.why_not = str(error)
-        if self.why_not:
-            if sys.platform == "linux":
-                prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a submission leaves behind comes to us
-            return
+        self.why_not = self.why_not or rehearsed(self._start_over)  # for real there is no way back
+        if not self.why_not:
+            self._start_over()
+        elif sys.platform == "linux":
+            prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a submission leaves behind comes to us
+
+    def _start_over(self):
+        unshare((0 if self.root else NEWUSER) | NEWPID | NEWNS)
         child = os.fork()
         if child:  # only waits: its end is the end of everything in the namespace
             die_with_parent()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
         die_with_parent()
-        try:
-            mount("none", "/", None, REC | PRIVATE)
-            self._build()
-            self._rehearse()
-        except OSError as error:
-            self.why_not = str(error)
+        mount("none", "/", None, REC | PRIVATE)
+        self._build()
+        if why_not := rehearsed(lambda: self.enter(None), self.fork):
+            raise OSError(why_not)
 
     def _build(self):
         package = Path(__file__).resolve().parent.parent
@@ -127,6 +143,8 @@ class Jail:
                 self._place(path)
                 bind(path.resolve(), self._at(path))
         for path in (*self.hidden, package / "exercises", package / "grading"):
+            if any(path in inner.parents for inner in shown):
+                continue  # of this folder, only what is inside is shown
             if self._at(path).is_dir():
                 mount("tmpfs", self._at(path), "tmpfs", RDONLY | NOSUID, "size=4k")
             elif self._at(path).exists():
@@ -136,23 +154,6 @@ class Jail:
         if not (self.view / "tmp").exists():
             (self.view / "tmp").symlink_to("scratch")
         (self.view / "etc/passwd").write_text(f"student:x:{NOBODY}:{NOBODY}::/scratch:/bin/sh\n")
-
-    def _rehearse(self):
-        """Try in a child all that ``enter`` does; an ``OSError`` if the system does not let it."""
-        reading, writing = os.pipe()
-        child = self.fork()
-        if not child:
-            try:
-                self.enter(None)
-            except Exception as error:
-                os.write(writing, str(error).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        os.waitpid(child, 0)
-        with open(reading, "rb") as pipe:
-            if why := pipe.read():
-                raise OSError(why.decode())
 
     def _at(self, path):
         return self.view / str(path).lstrip("/")
@@ -181,7 +182,8 @@ class Jail:
         now = None
         if sys.platform == "linux":
             now = size()
-            Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this goes first
+            with contextlib.suppress(OSError):
+                Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this goes first
         if self.why_not:
             os.chdir(scratch)
         else:
@@ -195,12 +197,10 @@ class Jail:
     def _shut_in(self):
         unshare(NEWNS | NEWNET | NEWIPC | NEWUTS)
         mount(self.view, self.view, None, BIND | REC)
-        for place, bytes_ in (("scratch", SCRATCH), ("dev/shm", SCRATCH)):
-            mount("tmpfs", self.view / place, "tmpfs", NOSUID | NODEV, f"mode=1777,size={bytes_},nr_inodes=8192")
-        try:
+        for place in ("scratch", "dev/shm"):
+            mount("tmpfs", self.view / place, "tmpfs", NOSUID | NODEV, f"mode=1777,size={SCRATCH},nr_inodes=8192")
+        with contextlib.suppress(OSError):  # in some containers; then there is none
             mount("proc", self.view / "proc", "proc", NOSUID | NODEV)
-        except OSError:
-            pass  # in some containers; then there is none
         os.chdir(self.view)
         call("pivot_root", ".", ".")
         call("umount2", ".", DETACH)
@@ -209,13 +209,15 @@ class Jail:
             unshare(NEWUSER)  # this submission's processes are counted apart, and its privileges reach nowhere
 
     def _drop(self, scratch):
-        if self.root:
-            user = 600_000 + self.children % 60_000  # one of its own: processes are counted by user
-            if scratch:
-                os.chown(scratch, user, user)
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
+        # A user of its own, since processes are counted by user; in a container there may be no such number.
+        for user in (600_000 + self.children % 60_000, 64_000 + self.children % 1000, NOBODY) if self.root else ():
+            with contextlib.suppress(OSError):
+                if scratch:
+                    os.chown(scratch, user, user)
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+                break
         if sys.platform == "linux":
             for capability in range(64):
                 libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
