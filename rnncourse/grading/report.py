@@ -78,7 +78,7 @@ def index(name, rows, records, points, why_not):
     if why_not:
         parts.append(
             f'<p class="alarm">Not isolated: this machine gives no namespaces ({escape(why_not)}). The submissions ran with limits '
-            "on time and memory only, and could read and write what this user can.</p>"
+            "on time and memory only; files and the network were within their reach.</p>"
         )
     others = [row for row in rows if row["status"] != "graded"]
     parts.append(f"<p>{len(graded)} graded, {len(others)} not.</p><h2>Exercises</h2>")
