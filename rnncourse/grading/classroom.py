@@ -20,7 +20,7 @@ from rnncourse.grading import course, report, submissions
 from rnncourse.grading.graft import Unreadable
 from rnncourse.grading.jail import die_with_parent, limit_memory
 from rnncourse.grading.marking import mark
-from rnncourse.grading.proxies import Zygote
+from rnncourse.grading.proxies import Broken, Zygote
 
 PACKAGE = Path(__file__).parent.parent
 WORKER = 4 * 2**30  # bytes that a worker may take
@@ -169,7 +169,7 @@ class Class:
             return {"status": "failed", "reason": str(unreadable), "results": {}}
         except OSError as error:  # the disk is full, or the like: not this submission's fault
             return {"status": "stop", "errno": error.errno, "reason": error.strerror or str(error)}
-        except Exception as error:  # ours, whatever the submission made of it
+        except (Exception, Broken) as error:  # ours, whatever the submission made of it
             reason = f"the grader failed: {type(error).__name__}: {error}"[:500]
             return {"status": "failed", "reason": reason, "results": {}}
 

@@ -60,7 +60,9 @@ def tell(summary, out):
     """The summary, on the terminal."""
     if not summary["isolated"]:
         typer.secho("NOT ISOLATED: this machine gives no namespaces (" + summary["why_not"] + ").", fg="red", bold=True)
-        typer.echo("The submissions ran with limits on time and memory only; files and the network were within their reach.")
+        typer.echo(
+            "The submissions ran with limits on time and memory only; files and the network were within their reach."
+        )
     for row in summary["rows"]:
         if row["status"] != "graded":
             typer.echo(f"  {row['status']}: {row['student']}: {row['reason']}")

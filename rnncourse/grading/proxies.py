@@ -5,6 +5,7 @@ If the child dies or does not answer in time, a new one is forked, the cells bef
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from rnncourse.grading import wire
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH")
 FIXED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+START = 60  # seconds that a child may need to begin
 TOTAL = 20  # times the seconds for a cell that a whole submission may take
 FIXED |= {"TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -64,6 +66,10 @@ class Zygote:
                 raise RuntimeError("the process that runs the submissions could not start")
             answer += more
         return connection, json.loads(answer)
+
+
+class Broken(BaseException):
+    """Marking itself does not work. No ``Exception``, so that no check takes it for a fault of the answer."""
 
 
 class Gone(Exception):
@@ -161,19 +167,29 @@ class Student:
     def _spawn(self):
         self.connection, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self.control, [b"spawn"], [theirs.fileno()])
-            if not self.control.recv(16):
-                raise RuntimeError("the process that runs the submissions is gone")
+            self._tell(lambda: socket.send_fds(self.control, [b"spawn"], [theirs.fileno()]))
+        ready = select.select([self.connection], [], [], START)[0]
+        if not ready or self.connection.recv(1) != b"!":
+            raise Broken("a process for the submission could not be started")
         self.age += 1
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(self.seconds) + 1, 0))
+        limit = struct.pack("ll", int(self.seconds) + 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def _end(self):
         if self.connection:
             self.connection.close()
             self.connection = None
-            self.control.sendall(b"kill")
-            if not self.control.recv(16):
-                raise RuntimeError("the process that runs the submissions is gone")
+            self._tell(lambda: self.control.sendall(b"kill"))
+
+    def _tell(self, send):
+        """Ask the zygote for something, and wait until it is done."""
+        try:
+            send()
+            done = self.control.recv(16)
+        except OSError:
+            done = b""
+        if not done:
+            raise Broken("the process that runs the submissions is gone")
 
     def _proxy(self, node):
         if "drawing" in node:

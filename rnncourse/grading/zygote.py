@@ -77,8 +77,8 @@ def main():
     while True:
         for key, _ in selector.select():
             if key.fileobj is alive:
-                for child in children.values():
-                    end(child)
+                for child in list(children.values()):
+                    end(child, ())
                 os._exit(0)
             if key.fileobj is listener:
                 control = listener.accept()[0]
@@ -90,7 +90,7 @@ def main():
                 message, fds, _, _ = socket.recv_fds(control, 16, 1)
             except ConnectionError:
                 message, fds = b"", []
-            end(children.pop(control, None))
+            end(children.pop(control, None), [pid for pid, _ in children.values()])
             if not message:
                 selector.unregister(control)
                 control.close()
@@ -123,8 +123,8 @@ def only(connection):
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def end(child):
-    """Kill a child, everything in its session, everything it left behind, and its scratch folder."""
+def end(child, others):
+    """Kill a child, everything in its session, everything it left behind, and its scratch folder; not the ``others``."""
     if child is None:
         return
     pid, scratch = child
@@ -135,7 +135,7 @@ def end(child):
         os.waitpid(pid, 0)
     if scratch:
         for _ in range(100):  # not isolated: who survived has become ours
-            mine = left_behind()
+            mine = left_behind() - set(others)
             for orphan in mine:
                 with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
                     os.kill(orphan, signal.SIGKILL)
@@ -147,11 +147,11 @@ def end(child):
 
 def left_behind():
     """The processes whose parent is this one."""
-    found = []
+    found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(path.parent.name))
+                found.add(int(path.parent.name))
     return found
 
 
