@@ -6,6 +6,8 @@ PYTHON ?= python3
 # pyproject.toml's bound does. Give your own to choose a build (README, "torch without CUDA"): it is then taken as is.
 TORCH ?= torch==2.13.0
 LAB_ARGS ?=
+# For those who teach: JupyterLab with nbgrader's panels, on this folder if it is one (README, "To teach with it").
+INSTRUCTOR ?=
 TEST_ARGS ?=
 NB ?=
 
@@ -13,11 +15,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: help lab test bench notebooks clean
+.PHONY: help lab test test-marking bench notebooks clean
 
 help:
 	@echo 'make lab        open JupyterLab on the notebooks      LAB_ARGS="--port 9999" adds options'
+	@echo '                INSTRUCTOR=FOLDER opens it there, with nbgrader'"'"'s panels'
 	@echo 'make test       unit tests, then every notebook       TEST_ARGS="-k bptt" adds options'
+	@echo 'make test-marking  the tests of rnncourse grade, hostile submissions among them'
 	@echo 'make bench      print the benchmarks'
 	@echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'
 	@echo 'make clean      remove .venv and caches'
@@ -27,14 +31,23 @@ lab: $(INSTALLED)
 	@flags=; \
 	if [ "$$(id -u)" = 0 ]; then flags="$$flags --allow-root"; fi; \
 	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then flags="$$flags --no-browser"; fi; \
-	exec $(PY) -m jupyterlab $$flags $(LAB_ARGS) notebooks
+	folder=notebooks; \
+	if [ -d '$(INSTRUCTOR)' ]; then folder='$(INSTRUCTOR)'; fi; \
+	if [ -z '$(INSTRUCTOR)' ]; then \
+	  export JUPYTER_CONFIG_PATH="$(CURDIR)/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}"; fi; \
+	cd "$$folder" && exec '$(CURDIR)/$(PY)' -m jupyterlab $$flags $(LAB_ARGS)
 
 test: $(INSTALLED)
+	@[ -d tests ] || { echo 'make test: a student pack has no tests' >&2; exit 1; }
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'make test: there is no notebook in notebooks/' >&2; exit 1; }
-	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
+	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 -m "not marking" $(TEST_ARGS)
+
+test-marking: $(INSTALLED)
+	$(PY) -m pytest tests -n auto --dist loadfile --no-loadscope-reorder -m marking $(TEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m rnncourse.bench
+	$(PY) -m rnncourse.grading.bench
 
 notebooks: $(INSTALLED)
 	$(PY) tools/notebooks.py $(NB)

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tools import notebooks as tool
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
 
 
 def code_cells(notebook):
@@ -25,6 +25,11 @@ def code_cells(notebook):
 
 def tags(cell):
     return cell.metadata.get("tags", [])
+
+
+def is_marked(notebook):
+    """Whether it is a notebook of exercises: checks with points, and no claims of its own."""
+    return any(cell.metadata.get("nbgrader", {}).get("grade") for cell in notebook.cells)
 
 
 def first_line(cell):
@@ -88,6 +93,8 @@ def pictures_have_words(notebook):
 
 
 def proves_what_it_says(notebook):
+    if is_marked(notebook):
+        return []
     lines = [
         line
         for cell in code_cells(notebook)
@@ -120,7 +127,8 @@ def nothing_escapes_comparison(notebook):
         if "NBVAL_IGNORE_OUTPUT" in marks:
             if "claim(" in cell.source:
                 complaints.append(f"the cell `{first_line(cell)}` has a claim that nbval does not compare")
-            if not any(re.search(r"\d", tool.output_text(output)) for output in cell.outputs):
+            by_learner = "experiment" in tags(cell)  # runs what the learner writes, and says so while there is nothing
+            if not by_learner and not any(re.search(r"\d", tool.output_text(output)) for output in cell.outputs):
                 complaints.append(f"the cell `{first_line(cell)}` is not compared, though no number in it varies")
     return complaints
 
@@ -149,8 +157,9 @@ def opens_with_objectives(notebook):
 def closes_with_summary(notebook):
     last_code = max((i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"), default=0)
     complaints = []
-    if "claims.summary()" not in notebook.cells[last_code].source:
-        complaints.append("its last code cell is not claims.summary()")
+    summary = "score_sheet(" if is_marked(notebook) else "claims.summary()"
+    if summary not in notebook.cells[last_code].source:
+        complaints.append(f"its last code cell is not {summary}")
     closing = text(notebook.cells[last_code:])
     for what, form in {"further reading": r"further reading", "the door to the next": r"\bnext\b"}.items():
         if not re.search(form, closing, re.IGNORECASE):
@@ -238,8 +247,20 @@ def changed(change, *extra):
     return notebook
 
 
+def marked(*extra, closing="score_sheet('f')"):
+    """A notebook of exercises that keeps to every rule."""
+    notebook = made_up(*extra)
+    notebook.cells[-2].source = closing
+    notebook.cells[1] = cell("check.f(f)", stdout("1\n"))
+    notebook.cells[1].metadata["nbgrader"] = {"grade": True, "grade_id": "check_f"}
+    del notebook.cells[2:6]
+    return tool.clean(notebook)
+
+
 GOOD = [
     made_up(),
+    marked(),
+    marked(cell("run(f)", stdout("not written yet\n"), tags=["experiment", "NBVAL_IGNORE_OUTPUT"])),
     made_up(cell("1 / 0", error(), tags=["raises-exception"])),
     made_up(cell("plot()", picture("A line that rises from 0 to 1.")), cell("_ = plot()"), cell("f('a;b')")),
     made_up(cell("# NBVAL_IGNORE_OUTPUT\nprint(seconds)", stdout("1.2 s\n"))),
@@ -279,6 +300,7 @@ BROKEN = [
     (opens_with_objectives, without("5 minutes")),
     (opens_with_objectives, without("needs")),
     (closes_with_summary, without("claims.summary()")),
+    (closes_with_summary, marked(closing="claims.summary()")),
     (closes_with_summary, without("Further reading")),
     (closes_with_summary, without("Next")),
 ]

@@ -3,7 +3,8 @@
     python tools/notebooks.py                           # all of notebooks/
     python tools/notebooks.py notebooks/03_bptt.ipynb   # this one
 
-A notebook whose run fails, or whose outputs would not do, is left as it was, and the exit status is 1.
+A notebook whose run fails, or whose outputs would not do, is left as it was, and the exit status is 1. Where there is a
+solved notebook, notebooks/instructor/NAME_SOLVED.ipynb, the student's copy, notebooks/NAME.ipynb, is made from it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+SOLVED = "_SOLVED.ipynb"
 
 # All the metadata a notebook of the course has; the rest (versions, times, widget state) differs from run to run.
 METADATA = {
@@ -89,8 +91,16 @@ def problems(notebook):
 
 
 def execute(path, timeout=600):
-    """The notebook at `path`, run in a fresh kernel of this Python, and cleaned. The file is not touched."""
-    notebook = nbformat.read(path, as_version=4)
+    """The notebook at `path`, run in a fresh kernel of this Python, and cleaned. The file is not touched.
+
+    Of a notebook with a solved one, it is a fresh student's copy of that.
+    """
+    solved = path.parent / "instructor" / f"{path.stem}{SOLVED}"
+    notebook = nbformat.read(solved if solved.exists() else path, as_version=4)
+    if solved.exists():
+        from rnncourse.grading.release import student_copy  # not at the top: nbgrader takes a second to import
+
+        notebook = student_copy(notebook)
     client = NotebookClient(
         notebook,
         timeout=timeout,
@@ -107,7 +117,11 @@ def execute(path, timeout=600):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
-    paths = parser.parse_args(arguments).notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = parser.parse_args(arguments).notebooks
+    if not paths:
+        solved = sorted(NOTEBOOKS.glob(f"instructor/*{SOLVED}"))
+        copies = [NOTEBOOKS / f"{path.name.removesuffix(SOLVED)}.ipynb" for path in solved]
+        paths = [*solved, *sorted({*NOTEBOOKS.glob("*.ipynb"), *copies})]
     failed = not paths
     if failed:
         print(f"no notebooks in {NOTEBOOKS.name}/", file=sys.stderr)

@@ -7,10 +7,24 @@ solution.gradient_norms()              # the worked solution, and why
 
 from functools import partial
 
-from rnncourse.exercises import applications, bptt, clipping, gradients, initialization, recurrence, sequences
+from rnncourse.exercises import (
+    applications,
+    bptt,
+    clipping,
+    experiments,
+    generating,
+    gradients,
+    initialization,
+    magnitudes,
+    monitoring,
+    recurrence,
+    sequences,
+    speaking,
+)
 from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
 
 MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications)
+MODULES += (magnitudes, experiments, monitoring, generating, speaking)  # of notebook 08
 EXERCISES = {exercise.name: exercise for module in MODULES for exercise in module.EXERCISES}
 
 
@@ -63,10 +77,30 @@ def _solution(exercise):
     return Text(f"**One solution** (there are others)\n\n```python\n{exercise.source}```\n\n{exercise.why}")
 
 
+_results: dict[str, Result] = {}  # of this session, each exercise's last
+
+
+def _check(exercise, answer, seed=None):
+    _results[exercise.name] = check_answer(exercise, answer, seed)
+    return _results[exercise.name]
+
+
+def score_sheet(*names):
+    """Print what the exercises of these names were last found to be, and the points they earn."""
+    for name in names:
+        if name not in EXERCISES:
+            raise ValueError(f"names: no exercise is called {name!r}; there are {', '.join(EXERCISES)}")
+        result, points = _results.get(name), EXERCISES[name].points
+        status = {"correct": "✔", "wrong": "✘"}.get(result and result.status, "○")
+        print(f"{status} {name:24s} {result or 0!r:>4} of {points}")
+    earned = sum(_results[name].score * EXERCISES[name].points for name in names if name in _results)
+    print(f"{earned:g} of {sum(EXERCISES[name].points for name in names)} points; what you wrote in words is marked by a person")
+
+
 check = _ByName(
-    check_answer, "check.NAME(answer) says whether an answer is right, and if not, what is the likely cause."
+    _check, "check.NAME(answer) says whether an answer is right, and if not, what is the likely cause."
 )
 hint = _ByName(_hint, "hint.NAME() gives the next of three hints; hint.NAME(2) the second.")
 solution = _ByName(_solution, "solution.NAME() shows a worked solution and the reason for it.")
 
-__all__ = ["EXERCISES", "Exercise", "Mistake", "Result", "Text", "check", "hint", "solution"]
+__all__ = ["EXERCISES", "Exercise", "Mistake", "Result", "Text", "check", "hint", "score_sheet", "solution"]

@@ -2,7 +2,8 @@
 
 An exercise holds a solution (the reference), a maker of fresh random inputs, three hints, and a bank of typical mistakes:
 wrong answers that run, each with the message that its maker needs. An answer that agrees with the reference on every input
-is right; one that agrees with a mistake gets that mistake's message.
+is right; one that agrees with a mistake gets that mistake's message. Where many results are right, as of an experiment, a
+judge of the exercise's own looks at the result instead.
 """
 
 import contextlib
@@ -13,13 +14,12 @@ import inspect
 import textwrap
 import threading
 import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-
-TRIALS = 3  # fresh inputs a check
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Exercise:
     """One exercise. ``reference`` is its solution: a function, or the value if ``inputs`` is None.
 
     ``inputs(generator)`` returns the arguments of one call, fresh from a ``torch.Generator``. ``tolerance`` is the largest
-    difference allowed, relative to the largest entry of the expected result where that exceeds 1.
+    difference allowed, relative to the largest entry of the expected result where that exceeds 1. ``judge(result, *arguments)``,
+    where there is one, says what is wrong with a result, "" if nothing; then nothing is compared, and a mistake's message is the
+    judge's. ``points`` are those of the exercise's cell in a marked notebook.
     """
 
     name: str
@@ -46,7 +48,10 @@ class Exercise:
     inputs: Callable | None = None
     tolerance: float = 1e-5
     seconds: float = 10.0
+    trials: int = 3  # fresh inputs a check
     code: str = field(default="")  # what ``solution`` shows for a value: how it comes about
+    judge: Callable | None = None
+    points: int = 1
 
     @property
     def source(self):
@@ -59,6 +64,8 @@ class Result:
 
     status: str  # "correct", "wrong" or "not attempted"
     message: str
+    exercise: str = ""
+    points: int = 1
 
     @property
     def score(self):
@@ -68,10 +75,11 @@ class Result:
         return f"{ {'correct': '✔', 'wrong': '✘', 'not attempted': '○'}[self.status] } {self.message}"
 
     def __repr__(self):
-        return f"{self.score:g}"
+        return f"{self.score * self.points:g}"
 
     def _repr_html_(self):
-        return f"<p>{html.escape(str(self))}</p>"
+        earned = f" ({self!r} of {self.points} points)" if self.points > 1 else ""
+        return f"<p>{html.escape(str(self) + earned)}</p>"
 
 
 class NotAttempted(Exception):
@@ -82,22 +90,40 @@ class Wrong(Exception):
     """The answer is wrong; the text says how."""
 
 
+class Raised(Exception):
+    """An error of a learner's function that ran in another process: its type's name, its text, and where, in words."""
+
+    def __init__(self, kind, text, place=""):
+        super().__init__(text)
+        self.kind, self.place = kind, place
+
+
 class OutOfTime(BaseException):
     """The learner's call took too long. No ``Exception``, so that an ``except Exception`` in it does not go on."""
 
 
+_assignment = None
+
+
+def seed_all(assignment):
+    """From now on, give everybody the same inputs: they follow from this text and the exercise's name. None: fresh ones again."""
+    global _assignment
+    _assignment = assignment
+
+
 def check_answer(exercise, answer, seed=None):
     """Check ``answer`` on fresh random inputs (from ``seed``, where given) and return a ``Result``. Never raises for it."""
+    status, message = "correct", "correct"
     try:
         if exercise.inputs is None:
             _check_value(exercise, answer)
         else:
-            _check_function(exercise, answer, torch.Generator().manual_seed(seed) if seed is not None else _fresh())
+            _check_function(exercise, answer, _generator(exercise, seed))
     except NotAttempted as reason:
-        return Result("not attempted", f"not attempted yet{reason}")
+        status, message = "not attempted", f"not attempted yet{reason}"
     except Wrong as wrong:
-        return Result("wrong", str(wrong))
-    return Result("correct", "correct")
+        status, message = "wrong", str(wrong)
+    return Result(status, message, exercise.name, exercise.points)
 
 
 def _check_value(exercise, answer):
@@ -114,20 +140,41 @@ def _check_function(exercise, answer, generator):
         raise NotAttempted
     if not callable(answer):
         raise Wrong(f"hand over the function itself, not the result of a call: got {_kind(answer)}")
-    suspects, fault = list(exercise.mistakes), None
-    for _ in range(TRIALS):
+    results, fault = [], ""
+    for _ in range(exercise.trials):
         arguments = exercise.inputs(generator)
-        expected = exercise.reference(*copy.deepcopy(arguments))
         given = _call(answer, arguments, exercise.seconds)
-        fault = fault or difference(given, expected, exercise.tolerance)
-        suspects = [m for m in suspects if _agrees(given, m, arguments, exercise.tolerance)]
+        results.append((arguments, given))
+        fault = fault or _fault(exercise, given, arguments)
     if fault:
-        raise Wrong(suspects[0].message if suspects else fault)
+        suspects = (m for m in exercise.mistakes if all(_agrees(exercise, m, *result) for result in results))
+        suspect = None if exercise.judge else next(suspects, None)
+        raise Wrong(suspect.message if suspect else fault)
 
 
-def _agrees(given, mistake, arguments, tolerance):
+def _fault(exercise, given, arguments, expected_from=None):
+    """In a sentence, what is wrong with a result, "" if nothing: by the judge, or beside the reference's (or another's)."""
+    if exercise.judge:
+        return _judged(exercise.judge, given, arguments)
+    return difference(given, (expected_from or exercise.reference)(*copy.deepcopy(arguments)), exercise.tolerance)
+
+
+def _judged(judge, given, arguments):
+    """What a judge says of a result. It may run what the learner made, a model: its errors are the learner's."""
+    try:
+        return judge(given, *arguments)
+    except Wrong as wrong:
+        return str(wrong)
+    except Raised as error:
+        kind, text = error.kind, str(error)
+    except Exception as error:
+        kind, text = type(error).__name__, str(error)
+    return f"what your function returned can't be used: {kind}: {' '.join(text.split())}"
+
+
+def _agrees(exercise, mistake, arguments, given):
     """Whether an answer's result is the one that a typical mistake would give."""
-    return not difference(given, mistake.answer(*copy.deepcopy(arguments)), tolerance)
+    return not _fault(exercise, given, arguments, mistake.answer)
 
 
 def _call(answer, arguments, seconds):
@@ -137,6 +184,8 @@ def _call(answer, arguments, seconds):
             given = answer(*copy.deepcopy(arguments))
     except OutOfTime:
         raise Wrong(f"your function did not return within {seconds:g} s: is there a loop that never ends?") from None
+    except Raised as error:
+        raise Wrong(f"your function raised {error.kind}{error.place}: {' '.join(str(error).split())}") from None
     except (Exception, SystemExit) as error:
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
         mine = [f for f in lines if f.name == getattr(answer, "__name__", "")]
@@ -253,7 +302,13 @@ def _kind(value):
     )
 
 
-def _fresh():
+def _generator(exercise, seed):
+    """The source of an exercise's inputs: fresh, or from a seed, or the same for everybody who does the assignment."""
     generator = torch.Generator()
-    generator.seed()
+    if seed is None and _assignment is not None:
+        seed = zlib.crc32(f"{_assignment}/{exercise.name}".encode())
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
     return generator

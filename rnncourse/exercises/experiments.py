@@ -1,0 +1,275 @@
+"""Exercise 2 of notebook 08: copy the last half of a sequence, and how the accuracy falls as it grows."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rnncourse.exercises.checking import Exercise, Mistake, Wrong
+from rnncourse.exercises.clipping import in_turn
+from rnncourse.recurrence import VanillaRNN
+from rnncourse.sequences import one_hot
+
+ENOUGH = 50  # updates from which on an experiment must have learned its easy case
+
+# ---------------------------------------------------------------- 2a: the task
+
+
+def copy_last_half(symbols, k=8):
+    last_half = symbols[:, symbols.shape[1] // 2 :]
+    blanks = torch.full_like(last_half, k)
+    x = one_hot(torch.cat([symbols, blanks], dim=1), k + 1)  # (batch, n + n/2, k + 1)
+    return x, last_half
+
+
+def some_symbols(generator):
+    batch, half, k = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 3, 5))
+    return torch.randint(k, (batch, 2 * half), generator=generator), k
+
+
+def with_blanks(symbols, k, blank=None, size=None):
+    half = symbols.shape[1] // 2
+    return one_hot(torch.cat([symbols, torch.full_like(symbols[:, :half], k if blank is None else blank)], 1), size or k + 1)
+
+
+def silent(symbols, k):
+    x = one_hot(symbols, k + 1)
+    return torch.cat([x, torch.zeros_like(x[:, : x.shape[1] // 2])], dim=1)
+
+
+def half_of(symbols):
+    return symbols[:, symbols.shape[1] // 2 :]
+
+
+COPY_LAST_HALF = Exercise(
+    name="copy_last_half",
+    points=2,
+    reference=copy_last_half,
+    inputs=some_symbols,
+    tolerance=0.0,
+    hints=(
+        "The network reads n symbols, then speaks for n/2 steps, in which it must be given something: the blank. How many steps are "
+        "there, and how many different inputs?",
+        "x: the n symbols, then n/2 times the number k, all one-hot over k + 1 places. y: symbols n/2 ... n, as numbers.",
+        "`last_half = symbols[:, n // 2 :]`; `x = one_hot(torch.cat([symbols, torch.full_like(last_half, k)], dim=1), k + 1)`; "
+        "return `x, last_half`.",
+    ),
+    why="While the network speaks, its input must not tell anything but that it is time to speak, so the blank needs a place of its "
+    "own: 9 inputs for 8 symbols. Every symbol must be kept for n/2 steps, and while it waits the others pass.",
+    mistakes=(
+        Mistake(
+            lambda s, k: (with_blanks(s, k), s[:, : s.shape[1] // 2]),
+            "your targets are the first half of the symbols: the last half is asked for",
+        ),
+        Mistake(lambda s, k: (with_blanks(s, k), half_of(s).flip(1)), "your targets run backwards: same order as they were read"),
+        Mistake(
+            lambda s, k: (one_hot(s, k + 1), half_of(s)),
+            "your x ends with the last symbol: n/2 blanks must follow, the steps at which the network speaks",
+        ),
+        Mistake(
+            lambda s, k: (silent(s, k), half_of(s)),
+            "your blanks are rows of zeros: the blank is an input of its own, number k, and its row has a 1 in the last place",
+        ),
+        Mistake(
+            lambda s, k: (with_blanks(s, k, blank=0, size=k), half_of(s)),
+            "your blank is the symbol 0, so the network can't tell it from one: give it number k, and x one place more",
+        ),
+        Mistake(
+            lambda s, k: (with_blanks(s, k, blank=0), half_of(s)),
+            "your x has k + 1 places but the blank is the symbol 0: it is number k",
+        ),
+        Mistake(
+            lambda s, k: (torch.cat([one_hot(s, k + 1), one_hot(half_of(s), k + 1)], 1), half_of(s)),
+            "your x shows the network the answer while it speaks: blanks belong there",
+        ),
+        Mistake(
+            lambda s, k: (with_blanks(s, k), s),
+            "your targets are all n symbols: only the last half is to be copied",
+        ),
+        Mistake(
+            lambda s, k: (with_blanks(s, k), one_hot(half_of(s), k)),
+            "your targets are one-hot: give them as numbers, which is what cross_entropy and == want",
+        ),
+        Mistake(
+            lambda s, k: (torch.cat([s, torch.full_like(half_of(s), k)], 1), half_of(s)),
+            "your x holds numbers of symbols: make it one-hot, k + 1 places a step",
+        ),
+        Mistake(lambda s, k: (half_of(s), with_blanks(s, k)), "both are right, in the wrong order: x first, then y"),
+    ),
+)
+
+# ---------------------------------------------------------------- 2b: the experiment
+
+
+def copy_experiment(test, steps, seed):
+    torch.manual_seed(seed)
+    model = VanillaRNN(9, 64, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))  # fresh sequences, as long as those of the test
+        outputs = model(x)[0][:, -y.shape[1] :]  # of the steps at which it speaks
+        loss = F.cross_entropy(outputs.flatten(0, 1), y.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    x, y = copy_last_half(test)
+    outputs = model(x)[0][:, -y.shape[1] :]
+    return model, (outputs.argmax(-1) == y).float().mean()
+
+
+def copy_runs(generator):
+    """In turn a run that must learn, on 4 symbols, and one of 2 updates, on 6, which can't have."""
+    n, steps = in_turn(generator, (4, 80), (6, 2))
+    return torch.randint(8, (64, n), generator=generator), steps, int(torch.randint(1000, (), generator=generator))
+
+
+PAIR = "return a pair: the trained model, and the number that you measured"
+SWAPPED = "both are there, in the wrong order: the model first"
+NO_MODEL = "the first of the pair is not a model: hand over the network itself, after training"
+NO_NUMBER = "the second of the pair is not a number: return the accuracy, between 0 and 1"
+PERCENT = "your accuracy is in per cent: return the share, between 0 and 1"
+IS_ERROR_RATE = "this is the share of wrong symbols: the accuracy is the share of right ones"
+WHOLE = "you count whole sequences: count symbols, each one that is right"
+FIRST_STEPS = "you look at the first outputs: the network speaks at the last n/2 steps"
+OTHER_NUMBER = (
+    "the accuracy that you return is not the one that your model has on `test`: measure it at the end, on `test`, of the "
+    "model that you return (not on a training batch, and not a number from elsewhere)"
+)
+NOT_TRAINED = (
+    "after 80 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, and do the "
+    "outputs that go into the loss belong to the steps at which the network speaks?"
+)
+ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
+SLOW = "after 80 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and batches of 32"
+IGNORES_STEPS = "asked for 2 updates your model has learned the task already: make just `steps` updates"
+
+
+def outputs_of(model, x, size):
+    """What a learner's model says of x: (batch, T, size). ``Wrong`` if it is no model, or says something of another shape."""
+    if not callable(model):
+        raise Wrong(NO_MODEL)
+    with torch.no_grad():
+        given = model(x)
+    given = given[0] if isinstance(given, (tuple, list)) else given
+    if not isinstance(given, torch.Tensor) or given.shape != (*x.shape[:2], size):
+        shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise Wrong(f"your model maps x of shape {tuple(x.shape)} to {shape}: {(*x.shape[:2], size)} is expected")
+    return given
+
+
+def model_and_number(result):
+    """The two that an experiment returns, or ``Wrong``."""
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise Wrong(PAIR)
+    model, number = result
+    if not callable(model) and callable(number):
+        raise Wrong(SWAPPED)
+    if not callable(model):
+        raise Wrong(NO_MODEL)
+    return model, number
+
+
+def as_share(number):
+    """A number as a float, or ``Wrong``."""
+    try:
+        number = float(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(NO_NUMBER) from None
+    if math.isnan(number):
+        raise Wrong(NO_NUMBER)
+    return number
+
+
+def judge_copy(result, test, steps, seed):
+    model, accuracy = model_and_number(result)
+    accuracy = as_share(accuracy)
+    half = test.shape[1] // 2
+
+    def right(symbols, first=0):
+        x, y = copy_last_half(symbols)
+        outputs = outputs_of(model, x, 8)
+        return (outputs[:, -half:] if not first else outputs[:, :half]).argmax(-1) == y
+
+    def agrees(share):
+        return abs(accuracy - float(share)) < 1.01 / test.shape[0] / half  # one symbol may fall on either side of a tie
+
+    measured = right(test).float().mean()
+    if not agrees(measured):
+        known = {
+            PERCENT: abs(accuracy - 100 * measured) < 1.0 < accuracy,
+            IS_ERROR_RATE: agrees(1 - measured),
+            WHOLE: agrees(right(test).all(dim=1).float().mean()),
+            FIRST_STEPS: agrees(right(test, first=1).float().mean()),
+        }
+        return next((fault for fault, is_it in known.items() if is_it), OTHER_NUMBER)
+    fresh = right(torch.randint(8, (256, test.shape[1]), generator=torch.Generator().manual_seed(seed))).float().mean()
+    if steps < ENOUGH:
+        return IGNORES_STEPS if fresh > 0.6 else ""
+    if fresh > 0.9:
+        return ""
+    return ON_TEST if measured > fresh + 0.1 else SLOW if fresh > 0.2 else NOT_TRAINED
+
+
+def copied(batches=None, updates=None, lr=3e-3, speak=slice(None), report=None, learn=True):
+    """``copy_experiment`` done another way, for the bank of mistakes. ``batches(n, test)`` gives each training batch."""
+
+    def answer(test, steps, seed):
+        torch.manual_seed(seed)
+        model, n = VanillaRNN(9, 64, 8), test.shape[1]
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        for _ in range(updates or steps):
+            symbols = batches(n, test) if batches else torch.randint(8, (32, n))
+            x, y = copy_last_half(symbols)
+            loss = F.cross_entropy(model(x)[0][:, -y.shape[1] :].flatten(0, 1), y.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            if learn:
+                optimizer.step()
+        x, y = copy_last_half(test)
+        outputs = model(x)[0]
+        spoken = (outputs[:, -y.shape[1] :].argmax(-1) == y).float()
+        return (report or (lambda model, spoken, outputs, y: (model, spoken.mean())))(model, spoken, outputs, y)
+
+    return answer
+
+
+COPY_EXPERIMENT = Exercise(
+    name="copy_experiment",
+    points=2,
+    reference=copy_experiment,
+    inputs=copy_runs,
+    judge=judge_copy,
+    trials=2,
+    seconds=30.0,
+    hints=(
+        "Three parts: make the model, train it on batches that it has never seen, measure it on `test`. Which outputs go into the "
+        "loss, those of all steps?",
+        "The network speaks at the last n/2 steps: `model(x)[0][:, -n // 2 :]`, of shape (batch, n/2, 8). Cross-entropy against y, "
+        "Adam with rate 0.003, batches of 32 fresh sequences from your `copy_last_half`, gradients clipped to norm 1.",
+        "In the loop: `x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))`, `outputs = model(x)[0][:, -y.shape[1] :]`, "
+        "`F.cross_entropy(outputs.flatten(0, 1), y.flatten())`, zero_grad, backward, step. After it the same outputs for `test`, "
+        "and `(outputs.argmax(-1) == y).float().mean()`.",
+    ),
+    why="Fresh batches make the training loss an honest one, and `test`, which no update has seen, makes the accuracy comparable "
+    "between lengths. Nothing in the function knows how long the sequences are, so one function serves the whole curve.",
+    mistakes=(
+        Mistake(copied(report=lambda m, r, o, y: r.mean()), PAIR),
+        Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED),
+        Mistake(copied(report=lambda m, r, o, y: (m, 100 * r.mean())), PERCENT),
+        Mistake(copied(report=lambda m, r, o, y: (m, 1 - r.mean())), IS_ERROR_RATE),
+        Mistake(copied(report=lambda m, r, o, y: (m, r.prod(dim=1).mean())), WHOLE),
+        Mistake(
+            copied(report=lambda m, r, o, y: (m, (o[:, : y.shape[1]].argmax(-1) == y).float().mean())),
+            FIRST_STEPS,
+        ),
+        Mistake(copied(report=lambda m, r, o, y: (m, 0.77)), OTHER_NUMBER),
+        Mistake(copied(learn=False), NOT_TRAINED),
+        Mistake(copied(batches=lambda n, test: test[:32]), ON_TEST),
+        Mistake(copied(lr=1.5e-4), SLOW),
+        Mistake(copied(updates=80), IGNORES_STEPS),
+    ),
+)
+
+EXERCISES = (COPY_LAST_HALF, COPY_EXPERIMENT)

@@ -1,0 +1,246 @@
+"""Exercises 5b and 5c of notebook 08: whether a network's verbs agree with their subjects, and over what distance."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rnncourse.exercises.checking import Exercise, Mistake, Wrong
+from rnncourse.exercises.clipping import in_turn
+from rnncourse.exercises.experiments import ENOUGH, PAIR, SWAPPED, as_share, model_and_number, outputs_of
+from rnncourse.exercises.generating import randomize
+from rnncourse.recurrence import VanillaRNN
+from rnncourse.sequences import one_hot
+
+# ---------------------------------------------------------------- 5b: does the verb agree?
+
+
+@torch.no_grad()
+def agreement(model, prefixes, right, wrong):
+    outputs = model(one_hot(prefixes, model.input_size))[0][:, -1]  # (tests, words), after the last word of each prefix
+    tests = torch.arange(len(prefixes))
+    return (outputs[tests, right] > outputs[tests, wrong]).float().mean()
+
+
+def some_tests(generator):
+    """A random network, and 31 prefixes with two different words each of which one is right."""
+    k, T = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (7, 4))
+    model = VanillaRNN(k, 8, k)
+    randomize(model, generator)
+    words = torch.rand(31, k, generator=generator).argsort(dim=1)
+    return model, torch.randint(k, (31, T), generator=generator), words[:, 0], words[:, 1]
+
+
+@torch.no_grad()
+def scores(model, prefixes, at=-1, carry=True):
+    x = one_hot(prefixes, model.input_size)
+    return model(x if carry else x[:, at:])[0][:, at]
+
+
+def of(outputs, words):
+    return outputs.gather(1, words.unsqueeze(1)).squeeze(1)
+
+
+AGREEMENT = Exercise(
+    name="agreement",
+    points=1,
+    reference=agreement,
+    inputs=some_tests,
+    tolerance=1e-6,
+    hints=(
+        "After a prefix the network has a score for every word. Two of them matter. Which step of the outputs is it?",
+        "`model(one_hot(prefixes, model.input_size))[0][:, -1]` has the scores, (tests, words). A test is passed if the score of its "
+        "right word is above that of its wrong one.",
+        "`tests = torch.arange(len(prefixes))`; `(outputs[tests, right] > outputs[tests, wrong]).float().mean()`.",
+    ),
+    why="The comparison of two forms asks for the number alone: which verb would fit best, and whether a verb may come here at all, does "
+    "not count (Linzen, Dupoux & Goldberg 2016). Softmax would change nothing, it keeps the order.",
+    mistakes=(
+        Mistake(
+            lambda m, p, r, w: (scores(m, p).argmax(1) == r).float().mean(),
+            "you ask whether the right word is the best of all words: compare it with its wrong form alone",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p), r) < of(scores(m, p), w)).float().mean(),
+            "this is the share of failed tests: the right word's score must be above the wrong one's",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p), r) > of(scores(m, p), w)).float().sum(),
+            "this is the number of passed tests: divide by how many there are",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p, at=0), r) > of(scores(m, p, at=0), w)).float().mean(),
+            "you look at the outputs after the first word: take those after the last, [:, -1]",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p, carry=False), r) > of(scores(m, p, carry=False), w)).float().mean(),
+            "the network has read only the last word of each prefix: let it read the whole",
+        ),
+        Mistake(
+            lambda m, p, r, w: (scores(m, p)[:, r] > scores(m, p)[:, w]).float().mean(),
+            "outputs[:, right] takes every test's words for every test, a square table: index both, outputs[tests, right] with tests = "
+            "torch.arange(len(prefixes))",
+        ),
+        Mistake(
+            lambda m, p, r, w: of(scores(m, p).softmax(1), r).mean(),
+            "this is the mean probability of the right word: count the tests in which it is above the wrong one",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p), r) > of(scores(m, p), w)).float(),
+            "these are the single tests: return the share that is passed, their mean",
+        ),
+    ),
+)
+
+# ---------------------------------------------------------------- 5c: over what distance?
+
+
+def agreement_experiment(words, k, tests, steps, seed):
+    torch.manual_seed(seed)
+    model = VanillaRNN(k, 32, k)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        batch = words[torch.randint(len(words), (32,))]
+        outputs = model(one_hot(batch[:, :-1], k))[0]  # at each word, the scores of the next
+        loss = F.cross_entropy(outputs.flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model, [agreement(model, *test) for test in tests]
+
+
+def little_language(count, nouns_between, generator):
+    """Sentences of a language in which 0 ends and fills, 1 is "the", 2 "near", 3-5 | 6-8 nouns and 9-10 | 11-12 verbs of the two numbers.
+
+    Returns the sentences (count, 3 nouns_between + 5), their subjects' number, and for each its verb.
+    """
+    number = torch.randint(2, (count, 1), generator=generator)
+
+    def nouns(number):
+        return 3 + 3 * number + torch.randint(3, (count, 1), generator=generator)
+
+    parts = [torch.zeros(count, 1, dtype=torch.long), torch.ones(count, 1, dtype=torch.long), nouns(number)]
+    for _ in range(nouns_between):
+        parts += [torch.full((count, 1), 2), torch.ones(count, 1, dtype=torch.long), nouns(1 - number)]
+    verb = torch.randint(2, (count, 1), generator=generator)
+    parts += [9 + 2 * number + verb, torch.zeros(count, 1, dtype=torch.long)]
+    return torch.cat(parts, dim=1), (9 + 2 * number + verb).squeeze(1), (9 + 2 * (1 - number) + verb).squeeze(1)
+
+
+def speaking_runs(generator):
+    """In turn a run that must learn what stands next to each other, and one of 2 updates, which can't have."""
+    short, long = little_language(240, 0, generator)[0], little_language(40, 1, generator)[0]
+    words = torch.cat([F.pad(short, (0, 3)), long])
+    tests = []
+    for between in range(3):
+        sentences, right, wrong = little_language(41, between, generator)
+        tests.append((sentences[:, :-2], right, wrong))
+    return words, 13, tests, in_turn(generator, 80, 2), int(torch.randint(1000, (), generator=generator))
+
+
+SHARES = "return one share for each test, in their order: {} are expected"
+OTHER_SHARES = (
+    "the shares that you return are not those of the model that you return: measure them at the end, with `agreement(model, *test)` "
+    "for each test, and nothing typed in"
+)
+SHARES_IN_PERCENT = "your shares are in per cent: return them between 0 and 1"
+AVERAGED = "all your shares are the same number, the mean over the tests: each distance has its own"
+NOT_SHIFTED = "your network learned to repeat the word it has just heard: the target at each step is the next word, words[:, 1:]"
+STILL_GUESSES = (
+    "after 80 updates your model still guesses the next word: is `optimizer.step()` called, and are gradients set to zero before "
+    "each `backward`?"
+)
+TOO_SLOW = (
+    "after 80 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of 32 sentences "
+    "drawn from all of `words`, and the loss over every next word"
+)
+TRAINED_AT_TWO = "asked for 2 updates your model has learned the language already: make just `steps` updates"
+
+
+def judge_agreement(result, words, k, tests, steps, seed):
+    model, shares = model_and_number(result)
+    if isinstance(shares, torch.Tensor) and shares.ndim == 1:
+        shares = shares.tolist()
+    if isinstance(shares, dict):
+        shares = list(shares.values())
+    if not isinstance(shares, (list, tuple)) or len(shares) != len(tests):
+        raise Wrong(SHARES.format(len(tests)))
+    shares = [as_share(share) for share in shares]
+    measured = []
+    for prefixes, right, wrong in tests:
+        outputs = outputs_of(model, one_hot(prefixes, k), k)[:, -1]
+        measured.append(float((of(outputs, right) > of(outputs, wrong)).float().mean()))
+
+    def agree(others):
+        return max(abs(share - other) for share, other in zip(shares, others)) < 1.01 / len(tests[0][0])
+
+    if not agree(measured):
+        mean = sum(measured) / len(measured)
+        if max(shares) > 1 and agree([100 * share for share in measured]):
+            return SHARES_IN_PERCENT
+        return AVERAGED if agree([mean] * len(tests)) else OTHER_SHARES
+    outputs = outputs_of(model, one_hot(words[:, :-1], k), k)
+    loss = F.cross_entropy(outputs.flatten(0, 1), words[:, 1:].flatten())
+    if steps < ENOUGH:
+        return TRAINED_AT_TWO if loss < 1.2 else ""
+    if (outputs.argmax(-1) == words[:, :-1]).float().mean() > 0.95:
+        return NOT_SHIFTED
+    if loss > 1.8:
+        return STILL_GUESSES
+    return "" if measured[0] > 0.9 else TOO_SLOW
+
+
+def spoken(target=slice(1, None), updates=None, lr=1e-2, learn=True, report=None):
+    """``agreement_experiment`` done another way, for the bank of mistakes."""
+
+    def answer(words, k, tests, steps, seed):
+        torch.manual_seed(seed)
+        model = VanillaRNN(k, 32, k)
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        for _ in range(updates or steps):
+            batch = words[torch.randint(len(words), (32,))]
+            outputs = model(one_hot(batch[:, :-1], k))[0]
+            loss = F.cross_entropy(outputs.flatten(0, 1), batch[:, target].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            if learn:
+                optimizer.step()
+        shares = [float(agreement(model, *test)) for test in tests]
+        return report(model, shares) if report else (model, shares)
+
+    return answer
+
+
+AGREEMENT_EXPERIMENT = Exercise(
+    name="agreement_experiment",
+    points=2,
+    reference=agreement_experiment,
+    inputs=speaking_runs,
+    judge=judge_agreement,
+    trials=2,
+    seconds=30.0,
+    hints=(
+        "Every word of a sentence is a target for the words before it. What goes in, and what is to come out, if `batch` holds whole "
+        "sentences?",
+        "In: batch[:, :-1], one-hot. Out: batch[:, 1:]. A batch is `words[torch.randint(len(words), (32,))]`. Cross-entropy, Adam "
+        "with rate 0.01, norm clipped to 1. In the end your `agreement` for each test.",
+        "In the loop: `outputs = model(one_hot(batch[:, :-1], k))[0]`, `F.cross_entropy(outputs.flatten(0, 1), batch[:, "
+        "1:].flatten())`, zero_grad, backward, step. After it `return model, [agreement(model, *test) for test in tests]`.",
+    ),
+    why="The network is never told about subjects. It is asked for the next word, everywhere, and the verb is one word among them: "
+    "agreement is learned only as far as it helps to guess. That is why it reaches as far as the corpus makes it pay.",
+    mistakes=(
+        Mistake(spoken(report=lambda model, shares: (model, shares[:1])), SHARES.format(3)),
+        Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED),
+        Mistake(spoken(report=lambda model, shares: model), PAIR),
+        Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT),
+        Mistake(spoken(report=lambda model, shares: (model, [0.99, 0.66, 0.33])), OTHER_SHARES),
+        Mistake(spoken(report=lambda model, shares: (model, [sum(shares) / 3] * 3)), AVERAGED),
+        Mistake(spoken(target=slice(None, -1)), NOT_SHIFTED),
+        Mistake(spoken(learn=False), STILL_GUESSES),
+        Mistake(spoken(lr=1.2e-3), TOO_SLOW),
+        Mistake(spoken(updates=80), TRAINED_AT_TWO),
+    ),
+)
+
+EXERCISES = (AGREEMENT, AGREEMENT_EXPERIMENT)

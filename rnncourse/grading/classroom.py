@@ -1,0 +1,246 @@
+"""A class: every submission marked once, by several workers, to be stopped and resumed at any moment."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import nbformat
+import torch
+from tqdm import tqdm
+
+from rnncourse.grading import course, report, submissions
+from rnncourse.grading.graft import Unreadable
+from rnncourse.grading.jail import die_with_parent, limit_memory
+from rnncourse.grading.marking import mark
+from rnncourse.grading.proxies import Broken, Zygote
+
+PACKAGE = Path(__file__).parent.parent
+WORKER = 4 * 2**30  # bytes that a worker may take
+
+
+class CannotStart(Exception):
+    """Nothing can be graded; the text says why."""
+
+
+class Class:
+    """The marking of the submissions in ``folder`` into ``out``. ``run`` does it and returns a summary."""
+
+    def __init__(
+        self, folder, out, source, db_url=None, workers=2, seconds=30, memory=2 * 2**30, regrade=False, isolate=True
+    ):
+        self.folder, self.out, self.source, self.db_url = Path(folder), Path(out), Path(source), db_url
+        self.workers, self.seconds, self.memory, self.regrade = workers, float(seconds), memory, regrade
+        self.isolate, self.spent = isolate, 0.0
+        if not self.folder.exists():
+            raise CannotStart(f"SUBMISSIONS: expected a folder or a zip, and there is none at {folder}")
+        if not self.source.is_file():
+            raise CannotStart(f"--source: expected the solved notebook, and there is none at {source}")
+
+    def run(self):
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            course.written(self.out / ".grading" / "version", self._version())
+        except OSError as error:
+            raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}. What is there is intact.") from None
+        with course.open_gradebook(self.out, self.db_url) as gradebook:
+            try:
+                self.name = course.make_course(self.out, self.source, self.db_url)
+            except ValueError as error:
+                raise CannotStart(f"--source: {error}") from None
+            self.release = course.released(self.out, self.name, gradebook)
+            self.found = submissions.find(self.folder, self.name)
+            self.records = {s.student: self._record(s) for s in self.found}
+            for submission in self.found:
+                if self.records[submission.student]["status"] == "graded":
+                    self._enter(submission.student, gradebook)
+            todo = [s for s in self.found if not self.records[s.student].get("key")]
+            if todo:
+                with Zygote([self.folder, self.out, self.source], self.memory, self.isolate) as zygote:
+                    control, self.why_not = zygote.connect()
+                    control.close()
+                    start = time.perf_counter()
+                    self._all(todo, zygote, gradebook)
+                    self.spent = time.perf_counter() - start
+            return self._finish(gradebook)
+
+    def _version(self):
+        files = sorted(PACKAGE.glob("exercises/*.py")) + sorted(PACKAGE.glob("grading/*.py"))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+    def _key(self, data):
+        settings = f"{self._version()} {self.seconds} {self.memory}".encode()
+        return hashlib.sha256(data + settings + self.source.read_bytes()).hexdigest()
+
+    def _path(self, student):
+        return self.out / ".grading" / "records" / f"{student}.json"
+
+    def _record(self, submission):
+        """What is known of a submission: its record, if that is of these very bytes; otherwise one without a key."""
+        if submission.path is None:
+            return {"status": "missing", "reason": "no notebook in the folder", "results": {}, "key": "none"}
+        with contextlib.suppress(OSError, ValueError, Unreadable):
+            record = json.loads(self._path(submission.student).read_text())
+            if record["key"] == self._key(submission.read()) and not self.regrade:
+                return record
+        return {"status": "failed", "reason": "not graded yet", "results": {}}
+
+    def _all(self, todo, zygote, gradebook):
+        """Mark ``todo``, and enter it in the gradebook as it comes; what got into trouble once more, with nothing beside it."""
+        with tqdm(total=len(todo), unit="submission", desc="grading", leave=False) as bar:
+            again = list(todo)
+            for workers in (self.workers, 1):
+                again = self._round(again, min(workers, len(again)), zygote, gradebook, bar) if again else []
+
+    def _round(self, todo, workers, zygote, gradebook, bar):
+        """Mark ``todo`` with so many workers; those that are to be marked again."""
+        waiting, busy, again = list(reversed(todo)), {}, []
+        while waiting or any(busy.values()):
+            while waiting and len(busy) < workers:  # at the start, and after one has ended
+                busy[self._start(zygote, list(busy), workers == 1)] = None
+            for pipe in [pipe for pipe, submission in busy.items() if submission is None][: len(waiting)]:
+                busy[pipe] = waiting.pop()
+                pipe.send(busy[pipe])
+            for pipe in wait([pipe for pipe, submission in busy.items() if submission]):
+                submission = busy[pipe]
+                try:
+                    record, busy[pipe] = json.loads(pipe.recv_bytes()), None
+                except EOFError:
+                    record = {"status": "failed", "reason": "the grader's own process ended", "results": {}}
+                    del busy[pipe]
+                if record["status"] == "again":
+                    again.append(submission)
+                    continue
+                if record["status"] == "stop":
+                    raise OSError(record["errno"], record["reason"])
+                self.records[submission.student] = record
+                if record["status"] == "graded":
+                    self._enter(submission.student, gradebook, new=True)
+                bar.update()
+        for pipe in busy:
+            pipe.close()
+        return sorted(again, key=todo.index)
+
+    def _start(self, zygote, others, alone):
+        """A worker, as the pipe to it."""
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        context.Process(target=self._work, args=(theirs, zygote, [*others, ours], alone), daemon=True).start()
+        theirs.close()
+        return ours
+
+    def _work(self, pipe, zygote, others, alone):
+        """A worker: marks one submission after another."""
+        die_with_parent()
+        limit_memory(WORKER)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for other in (*others, zygote.alive):
+            other.close()
+        torch.set_num_threads(1)
+        control, _ = zygote.connect()
+        with contextlib.suppress(EOFError):
+            while True:
+                pipe.send_bytes(json.dumps(self._mark(pipe.recv(), control, alone)).encode())
+        os._exit(0)
+
+    def _mark(self, submission, control, alone):
+        try:
+            data = submission.read()
+            record, notebook = mark(data, self.release, control, self.seconds, self.name, alone)
+            if record["status"] == "again":
+                return record
+            unchanged = self._unchanged(submission.student, data)
+            record |= {"key": self._key(data), "why_not": self.why_not, "unchanged": unchanged}
+            record["data"] = hashlib.sha256(data).hexdigest()
+            if notebook is not None:
+                text = nbformat.writes(notebook)
+                course.written(self._notebook("submitted", submission.student), data)
+                course.written(self._notebook("autograded", submission.student), text)
+            course.written(self._path(submission.student), json.dumps(record))
+            return record
+        except Unreadable as unreadable:
+            return {"status": "failed", "reason": str(unreadable), "results": {}}
+        except OSError as error:  # the disk is full, or the like: not this submission's fault
+            return {"status": "stop", "errno": error.errno, "reason": error.strerror or str(error)}
+        except (Exception, Broken) as error:  # ours, whatever the submission made of it
+            reason = f"the grader failed: {type(error).__name__}: {error}"[:500]
+            return {"status": "failed", "reason": reason, "results": {}}
+
+    def _unchanged(self, student, data):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return json.loads(self._path(student).read_text())["data"] == hashlib.sha256(data).hexdigest()
+        return False
+
+    def _notebook(self, step, student):
+        return self.out / step / student / self.name / f"{self.name}.ipynb"
+
+    def _enter(self, student, gradebook, new=False):
+        """See to it that the gradebook has what the record says."""
+        known = {} if new else self._entered(gradebook).get(student, {})
+        wanted = {cell: result["score"] for cell, result in self.records[student]["results"].items()}
+        if not known or any(known[cell]["auto"] != score for cell, score in wanted.items()):
+            notebook = nbformat.read(self._notebook("autograded", student), as_version=4)
+            course.save(gradebook, self.name, student, notebook, self.records[student]["unchanged"])
+
+    def _entered(self, gradebook):
+        if not hasattr(self, "_marks"):
+            self._marks = course.marks(gradebook, self.name)
+        return self._marks
+
+    def _finish(self, gradebook):
+        """grades.csv, the feedback and the class at a glance; the summary."""
+        marks = course.marks(gradebook, self.name)
+        for student in gradebook.students:  # on the roll, and nothing handed in
+            absent = {"status": "missing", "reason": "nothing handed in", "results": {}}
+            self.records.setdefault(student.id, absent)
+        cells = [c for c in self.release.cells if c.metadata.get("nbgrader", {}).get("grade")]
+        points = {c.metadata.nbgrader.grade_id: float(c.metadata.nbgrader.points) for c in cells}
+        rows = [
+            self._row(student, record, marks.get(student, {}), points)
+            for student, record in sorted(self.records.items())
+        ]
+        course.written(self.out / "grades.csv", table(rows, points))
+        for row in rows:
+            if row["status"] == "graded":
+                notebook = nbformat.read(self._notebook("autograded", row["student"]), as_version=4)
+                said = course.comments(gradebook, self.name, row["student"])
+                page = report.feedback(
+                    self.name, row, self.records[row["student"]], notebook, points, said, self.release
+                )
+                course.written(self.out / "feedback" / f"{row['student']}.html", page)
+        why_not = next((r["why_not"] for r in self.records.values() if r.get("why_not")), None)
+        course.written(self.out / "index.html", report.index(self.name, rows, self.records, points, why_not))
+        count = {status: sum(row["status"] == status for row in rows) for status in ("graded", "failed", "missing")}
+        return count | {"assignment": self.name, "isolated": why_not is None, "why_not": why_not, "rows": rows}
+
+    def _row(self, student, record, marks, points):
+        row = {"student": student, "status": record["status"], "reason": record["reason"]}
+        graded = record["status"] == "graded"
+        row["scores"] = {cell: marks[cell]["score"] if graded else None for cell in points}
+        row["waiting"] = [cell for cell in points if graded and marks[cell]["waits"]]
+        row["total"] = sum(s for s in row["scores"].values() if s is not None) if graded else None
+        row["isolated"] = ("no" if record.get("why_not") else "yes") if graded else ""
+        return row
+
+
+def table(rows, points):
+    """grades.csv: a line a student. What was not marked is empty, never 0."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["student", *points, "total", "of", "status", "reason", "waiting", "isolated"])
+    for row in rows:
+        scores = [_number(row["scores"][cell]) for cell in points]
+        end = [_number(row["total"]), _number(sum(points.values())), row["status"], row["reason"]]
+        writer.writerow([row["student"], *scores, *end, " ".join(row["waiting"]), row["isolated"]])
+    return text.getvalue()
+
+
+def _number(value):
+    return "" if value is None else f"{value:g}"

@@ -1,0 +1,60 @@
+"""What `make lab` shows: nbgrader's panels to those who teach, and to nobody else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from jupyter_core.paths import jupyter_config_path
+from jupyter_server.services.config import ConfigManager
+from jupyterlab_server.config import get_page_config
+
+ROOT = Path(__file__).parent.parent
+SERVER_EXTENSIONS = ("formgrader", "validate_assignment", "assignment_list", "course_list")
+FAKE = """#!/bin/sh
+echo "$(pwd)|$JUPYTER_CONFIG_PATH|$*"
+"""
+
+
+@pytest.mark.parametrize("config, on", [(str(ROOT / "lab"), False), ("", True)], ids=["learner", "instructor"])
+def test_nbgrader_is_off_for_a_learner_and_on_without_our_settings(monkeypatch, tmp_path, config, on):
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))  # not what this user has set
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", config)
+    paths = jupyter_config_path()
+    switches = ConfigManager(read_config_path=paths).get("jupyter_server_config")["ServerApp"]["jpserver_extensions"]
+    for name in SERVER_EXTENSIONS:
+        assert switches[f"nbgrader.server_extensions.{name}"] is on
+    page = get_page_config([], app_settings_dir=None)
+    assert ("@jupyter/nbgrader" in page["disabledExtensions"]) is not on
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A folder with the course's Makefile and an environment that only says how it was called."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    for folder in ("notebooks", "class of 2030", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv" / "bin" / "python").write_text(FAKE)
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    (tmp_path / ".venv" / "installed.stamp").touch()
+    return tmp_path
+
+
+def call(course, *arguments):
+    environment = {**os.environ, "DISPLAY": ":0"} | {"JUPYTER_CONFIG_PATH": ""}
+    said = subprocess.run(["make", "-s", "lab", *arguments], cwd=course, env=environment, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    return said.stdout.strip().split("|")
+
+
+def test_make_lab_opens_the_notebooks_with_our_settings(course):
+    folder, config, arguments = call(course, "LAB_ARGS=--port 9")
+    assert (folder, config) == (str(course / "notebooks"), str(course / "lab"))
+    assert arguments.startswith("-m jupyterlab") and arguments.endswith("--port 9")
+
+
+@pytest.mark.parametrize("instructor, folder", [("1", "notebooks"), ("class of 2030", "class of 2030")])
+def test_make_lab_for_an_instructor_opens_their_folder_with_nbgrader_s_panels(course, instructor, folder):
+    opened, config, _ = call(course, f"INSTRUCTOR={instructor}")
+    assert (opened, config) == (str(course / folder), "")
