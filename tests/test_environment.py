@@ -13,7 +13,8 @@ else:
     import tomli as tomllib  # pytest brings it along before Python 3.11
 
 ROOT = Path(__file__).parent.parent
-PIP_NAME = {"pytorch": "torch", "playwright-python": "playwright"}  # where conda-forge has another name
+# Where conda-forge has another name than pip.
+PIP_NAME = {"pytorch": "torch", "playwright-python": "playwright", "psycopg2": "psycopg2-binary"}
 CONDA_ONLY = {"pip"}
 
 

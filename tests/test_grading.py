@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -423,29 +424,20 @@ def test_the_bench_compares_equal_marks(tmp_path, record_property):
 
 
 @pytest.fixture
-def postgresql(tmp_path):
+def postgresql():
     """The URL of a fresh database, where PostgreSQL and a driver are installed."""
     pytest.importorskip("psycopg2", reason="PostgreSQL test skipped: pip install psycopg2-binary")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs or not submitting.can_be_user():
         pytest.skip("PostgreSQL test skipped: no server here (apt install postgresql), or not root")
-    data, bin = tmp_path / "pg", programs[-1]
-    data.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o5)
-    shutil.chown(data, "nobody", "nogroup")
-    run = {
-        "check": True,
-        "user": "nobody",
-        "group": "nogroup",
-        "extra_groups": [],
-        "stdout": subprocess.DEVNULL,
-        "cwd": "/",
-    }
-    subprocess.run([bin / "initdb", "-D", data, "-U", "teacher", "-A", "trust"], **run)
-    subprocess.run([bin / "pg_ctl", "-D", data, "-w", "-o", f"-k {data} -h ''", "-l", data / "log", "start"], **run)
-    yield f"postgresql+psycopg2://teacher@/postgres?host={data}"
-    subprocess.run([bin / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+    bin = programs[-1]
+    with tempfile.TemporaryDirectory() as data:  # not in tmp_path, which only its owner may enter: the server is nobody
+        shutil.chown(data, "nobody", "nogroup")
+        nobody = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/", "stdout": subprocess.DEVNULL, "check": True}
+        subprocess.run([bin / "initdb", "-D", data, "-U", "teacher", "-A", "trust"], **nobody)
+        subprocess.run([bin / "pg_ctl", "-D", data, "-w", "-o", f"-k {data} -h ''", "-l", f"{data}/log", "start"], **nobody)
+        yield f"postgresql+psycopg2://teacher@/postgres?host={data}"
+        subprocess.run([bin / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **nobody)
 
 
 def test_the_gradebook_may_be_postgresql(a_few, postgresql, tmp_path):
