@@ -82,14 +82,37 @@ def wait_until(condition, seconds, what):
 CODE_CELLS = '[...window.jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type == "code")'
 
 
-def run_notebook(page, url, name, seconds=240):
-    """Open a notebook whose outputs were cleared, run it by the menu, wait until all of it has run or a cell failed."""
+def open_notebook(page, url, name):
+    """Open a notebook of the served folder in a workspace of its own, and wait until its kernel can be asked."""
     page.goto(f"{url}/lab/workspaces/{name.split('.')[0]}/tree/{name}?token={TOKEN}&reset")
     kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
     page.wait_for_function(f"() => {kernel}?.status == 'idle'", timeout=120_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    wait_until(lambda: errors(page) or not unrun_cells(page), seconds, f"the end of {name}")
+
+
+def choose(page, *items):
+    """Choose from JupyterLab's menus, as by the mouse: the menu, then what stands in it."""
+    for item in items:
+        page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+def select(page, text=""):
+    """Select the first code cell that shows ``text``, as by a click beside it."""
+    page.locator(".jp-CodeCell", has_text=text).first.locator(".jp-InputPrompt").click()
+
+
+def wait_until_run(page, text="", seconds=240):
+    """Wait until every code cell that holds ``text`` has run (a stored ``execution_count`` counts), or one failed."""
+    wait_until(
+        lambda: errors(page) or not any(text in source for source in unrun_cells(page)), seconds, f"cells {text!r} run"
+    )
+
+
+def pictures(page):
+    """Of each picture among the outputs, as the page shows it: its width in pixels (0: not shown) and its alternative text."""
+    return page.locator(".jp-OutputArea-output img").evaluate_all(
+        "async imgs => { await Promise.allSettled(imgs.map(img => img.decode()));"
+        " return imgs.map(img => [img.naturalWidth && img.offsetWidth, img.alt]); }"
+    )
 
 
 def unrun_cells(page):

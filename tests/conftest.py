@@ -1,8 +1,31 @@
-"""For the unit tests: no time limit on an example of hypothesis, since the first one pays for imports; one thread."""
+"""For the unit tests: no time limit on an example of hypothesis, since the first one pays for imports; one thread. And a browser."""
 
+import pytest
 import torch
 from hypothesis import settings
+
+import browser
 
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")
 torch.set_num_threads(1)  # models this small lose more to coordination than a second thread gains
+
+
+@pytest.fixture(scope="module")  # not for a whole session: playwright's event loop stands in the way of nbval's kernels
+def chromium():
+    """Chromium, driven by Playwright; the test is skipped where either is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="browser test skipped: playwright is not installed")
+    if not browser.CHROMIUM:
+        pytest.skip("browser test skipped: no Chromium (apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.CHROMIUM_FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh page, as large as a laptop's screen."""
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    yield page
+    page.close()
