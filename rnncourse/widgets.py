@@ -41,7 +41,8 @@ class Explorer(ipywidgets.VBox):
     """Controls, a picture, and the picture in words.
 
     ``update(**values)`` gets the controls' values by name, moves the ``artists`` of ``fig`` and returns the words. The rest of
-    the figure is drawn once: a move redraws the artists alone, over the stored background, and replaces the image's bytes.
+    the figure is drawn once for each setting of the axes' limits: a move redraws the artists alone, over the stored background,
+    and replaces the image's bytes.
     """
 
     def __init__(self, name, fig, artists, controls, update):
@@ -55,7 +56,7 @@ class Explorer(ipywidgets.VBox):
             artist.set_animated(True)  # left out of the background
         fig.canvas.draw()
         fig.set_layout_engine("none")  # the layout is settled: no need to solve it again at every move
-        self.background = fig.canvas.copy_from_bbox(fig.bbox)
+        self.backgrounds = {}
         for control in controls.values():
             control.observe(self.redraw, names="value")
         super().__init__([ipywidgets.VBox(list(controls.values())), self.picture, self.words])
@@ -65,8 +66,11 @@ class Explorer(ipywidgets.VBox):
     def redraw(self, change=None):
         """Compute and draw for the controls' present values."""
         words = self.update(**{name: control.value for name, control in self.controls.items()})
-        canvas = self.fig.canvas
-        canvas.restore_region(self.background)
+        canvas, limits = self.fig.canvas, tuple(limit for ax in self.fig.axes for limit in ax.viewLim.extents)
+        if limits not in self.backgrounds:
+            canvas.draw()
+            self.backgrounds[limits] = canvas.copy_from_bbox(self.fig.bbox)
+        canvas.restore_region(self.backgrounds[limits])
         for artist in self.artists:
             artist.axes.draw_artist(artist)
         buffer = io.BytesIO()
@@ -261,7 +265,7 @@ def explore_gradients():
         "init": dropdown("init of W_hh", ["orthogonal", *(name for name in INITS if name != "orthogonal")]),
         "nonlinearity": dropdown("nonlinearity", list(NONLINEARITIES)),
     }
-    return Explorer("explore_gradients", fig, [ax.yaxis, *lines.values()], controls, update)
+    return Explorer("explore_gradients", fig, list(lines.values()), controls, update)
 
 
 def explore_cliff():

@@ -123,6 +123,21 @@ def test_no_figure_is_left_open_and_the_text_form_is_stable(make):
     assert repr(explorer) == explorer._repr_mimebundle_()["text/plain"] == expected
 
 
+def test_an_axis_is_drawn_anew_when_its_limits_change():
+    """Around the axes stand the numbers of their ticks: there the picture is that of the figure drawn whole."""
+    explorer = explore_gradients()
+    ax, width = explorer.fig.axes[0], explorer.fig.axes[0].get_window_extent().x0
+    limits, labels = set(), set()
+    for gain in (0.5, 1.2, 3.0, 1.2):
+        explorer.controls["gain"].value = gain
+        seen = drawn(explorer)[:, : int(width) - 1]
+        explorer.fig.canvas.draw()
+        assert (seen == np.asarray(explorer.fig.canvas.buffer_rgba())[:, : int(width) - 1, :3]).all()
+        limits.add(ax.get_ylim())
+        labels.add(seen.tobytes())
+    assert len(limits) == len(labels) == 3
+
+
 @pytest.mark.parametrize("make", EXPLORERS.values(), ids=EXPLORERS)
 def test_two_explorers_do_not_share_a_picture(make):
     one, other = at_start(make), make()
@@ -288,7 +303,7 @@ def test_the_words_and_the_picture_of_the_gradient_are_true(nonlinearity, init, 
             u = u / u.norm()
     assert np.isclose(exponent, torch.stack(growth[100:]).mean(), atol=2e-2)
 
-    _, gradient, bound, power_of_radius, forecast = explorer.artists
+    gradient, bound, power_of_radius, forecast = explorer.artists
     assert np.allclose(gradient.get_ydata(), norms.log10(), atol=1e-9)
     low, high = gradient.axes.get_ylim()
     assert ((low <= gradient.get_ydata()) & (gradient.get_ydata() <= high)).all()
@@ -300,7 +315,7 @@ def test_the_words_and_the_picture_of_the_gradient_are_true(nonlinearity, init, 
 def test_a_gradient_that_died_is_not_drawn_and_is_said_to_be_zero():
     explorer = at_start(explore_gradients, init="identity", gain=0.5, nonlinearity="relu", length=100)
     assert "shrank to 0 of its norm" in words(explorer) and "nan" not in words(explorer)
-    assert np.isfinite(explorer.artists[1].get_ydata()).all() and 1 <= len(explorer.artists[1].get_ydata()) < 100
+    assert np.isfinite(explorer.artists[0].get_ydata()).all() and 1 <= len(explorer.artists[0].get_ydata()) < 100
 
 
 # -- the cliff -----------------------------------------------------------------------------------------------------
