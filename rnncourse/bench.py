@@ -1,6 +1,6 @@
-"""The benchmarks: ``make bench``. Each prints ratios against a peer that is timed in the same run, interleaved with it.
+"""The benchmarks: ``make bench``. Each prints a table of ratios against a peer that is timed in the same run, interleaved with it.
 
-Shapes are (batch, T, inputs, hidden). Times are medians of forward + backward. Nothing here asserts a time.
+Shapes are (batch, T, inputs, hidden), times medians in milliseconds. Nothing here asserts a time.
 """
 
 import json
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from rnncourse.applications import CharacterRNN
 from rnncourse.bptt import unroll
+from rnncourse.clipping import norm_per_step
 from rnncourse.initialization import MAPS, initialize_, keep_orthogonal_
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import Vocabulary, census_names
@@ -42,19 +43,28 @@ def interleaved(contestants, seconds):
     return {name: statistics.median(times) for name, times in rounds(contestants, seconds).items()}
 
 
-def rounds(contestants, seconds):
-    """The milliseconds of every call of each contestant, called in turn, each round in another order, for ``seconds``."""
+def rounds(contestants, seconds, calls=3):
+    """The milliseconds of each contestant's calls, ``calls`` at a turn, in rounds that each begin with another, for ``seconds``.
+
+    Before each turn comes a call that is not counted, so that, as in training, a call follows one of its own kind: in what
+    another has left of the heap, a pass may find its memory given back, and fetching it anew costs up to an eighth.
+    """
     names, times = list(contestants), {name: [] for name in contestants}
-    for name in names:
-        contestants[name]()  # warm up
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[names[0]]) < 5:
         names = names[1:] + names[:1]
         for name in names:
-            start = time.perf_counter()
             contestants[name]()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(calls):
+                start = time.perf_counter()
+                contestants[name]()
+                times[name].append(1e3 * (time.perf_counter() - start))
     return times
+
+
+def print_table(title, table, decimals=2):
+    """A table under its title, its numbers rounded; where there is none, nothing."""
+    print(f"\n{title}\n{table.to_string(index_names=False, float_format=f'{{:.{decimals}f}}'.format, na_rep='')}")
 
 
 def tutorial_loop(x, h, W_xh, W_hh, watch=None):
@@ -88,74 +98,79 @@ def floor_of(B, T, n, H):
     return run
 
 
+def passes(B, T, n, H):
+    """A forward and backward pass at one shape: the engine's, its peers', and of both kinds with every ‖dL/dh_t‖ recorded."""
+    torch.manual_seed(0)
+    x, h_0, dL_dh = torch.randn(B, T, n), torch.zeros(B, H), torch.randn(B, T, H)
+    rnn, W_x, W_h = nn.RNN(n, H, batch_first=True), nn.Linear(n, H), nn.Linear(H, H, bias=False)
+    ours = [w.detach().clone().requires_grad_() for w in (rnn.weight_ih_l0, rnn.bias_ih_l0, rnn.weight_hh_l0)]
+
+    def loop(watch=None):
+        tutorial_loop(x, h_0, W_x, W_h, watch).backward(dL_dh)
+
+    def recording():
+        keep = {}
+        unroll(x, h_0, *ours, keep=keep).backward(dL_dh)
+        return norm_per_step(keep["dL_dh"])
+
+    def retaining():
+        states = []
+        loop(watch=lambda h: (h.retain_grad(), states.append(h)))
+        return [h.grad.norm() for h in states]
+
+    def hooking():
+        norms = []
+        loop(watch=lambda h: h.register_hook(lambda grad: norms.append(grad.norm())))
+        return norms
+
+    return {
+        "loop": loop,
+        "nn.RNN": lambda: rnn(x)[0].backward(dL_dh),
+        "engine": lambda: unroll(x, h_0, *ours).backward(dL_dh),
+        "engine, recording": recording,
+        "loop, retain_grad": retaining,
+        "loop, hooks": hooking,
+        "floor": floor_of(B, T, n, H),
+    }
+
+
 def engine_against_peers(seconds=SECONDS):
     """The engine beside the tutorial's loop, ``nn.RNN`` and the floor; and what watching ‖dL/dh_t‖ costs, three ways."""
-    rows = []
-    for B, T, n, H in tqdm(SHAPES, desc="engine", leave=False):
-        torch.manual_seed(0)
-        x, h_0, dL_dh = torch.randn(B, T, n), torch.zeros(B, H), torch.randn(B, T, H)
-        rnn, W_x, W_h = nn.RNN(n, H, batch_first=True), nn.Linear(n, H), nn.Linear(H, H, bias=False)
-        ours = [w.detach().clone().requires_grad_() for w in (rnn.weight_ih_l0, rnn.bias_ih_l0, rnn.weight_hh_l0)]
-
-        def recording():
-            keep = {}
-            unroll(x, h_0, *ours, keep=keep).backward(dL_dh)
-            return torch.linalg.vector_norm(keep["dL_dh"], dim=(0, 2))
-
-        def retaining():
-            states = []
-            out = tutorial_loop(x, h_0, W_x, W_h, watch=lambda h: (h.retain_grad(), states.append(h)))
-            out.backward(dL_dh)
-            return [h.grad.norm() for h in states]
-
-        def hooking():
-            norms = []
-            hook = lambda grad: norms.append(grad.norm())  # noqa: E731
-            tutorial_loop(x, h_0, W_x, W_h, watch=lambda h: h.register_hook(hook)).backward(dL_dh)
-            return norms
-
-        contestants = {
-            "loop": lambda: tutorial_loop(x, h_0, W_x, W_h).backward(dL_dh),
-            "nn.RNN": lambda: rnn(x)[0].backward(dL_dh),
-            "engine": lambda: unroll(x, h_0, *ours).backward(dL_dh),
-            "engine, recording": recording,
-            "loop, retain_grad": retaining,
-            "loop, hooks": hooking,
-            "floor": floor_of(B, T, n, H),
-        }
-        rows.append({"shape": str((B, T, n, H)), **interleaved(contestants, seconds)})
-    table = pd.DataFrame(rows).set_index("shape")
-    ratios = pd.DataFrame(
-        {
-            "loop/engine": table["loop"] / table["engine"],
-            "nn.RNN/engine": table["nn.RNN"] / table["engine"],
-            "engine/floor": table["engine"] / table["floor"],
-            "recording": table["engine, recording"] / table["engine"],
-            "retain_grad": table["loop, retain_grad"] / table["loop"],
-            "hooks": table["loop, hooks"] / table["loop"],
-        }
+    shapes = tqdm(SHAPES, desc="engine", leave=False)
+    rows = [{"shape": str(shape), **interleaved(passes(*shape), seconds)} for shape in shapes]
+    times = pd.DataFrame(rows).set_index("shape")
+    ratios = over(times, [("loop", "engine"), ("nn.RNN", "engine"), ("engine", "floor")])
+    print_table(
+        "Engine: forward + backward, beside the tutorial's loop, nn.RNN and the bare matrix products (floor), ms",
+        pd.concat([times[["loop", "nn.RNN", "engine", "floor"]], ratios], axis=1),
     )
-    ratios.loc["geometric mean"] = ratios.map(float).apply(statistics.geometric_mean)
-    print("Forward + backward, milliseconds\n", table.round(2).to_string(), "\n")
-    print("Ratios (the last three: a step that also records every ‖dL/dh_t‖, over a plain step of the same kind)")
-    print(ratios.round(3).to_string(), "\n")
+    watching = [("engine, recording", "engine"), ("loop, retain_grad", "loop"), ("loop, hooks", "loop")]
+    print_table("What recording every ‖dL/dh_t‖ costs: over a pass without", over(times, watching), 3)
+
+
+def over(times, pairs):
+    """The ratios a/b of a table's columns, for each of the ``pairs`` (a, b), and below them their geometric means."""
+    ratios = pd.DataFrame({f"{a}/{b}": times[a] / times[b] for a, b in pairs})
+    ratios.loc["geometric mean"] = ratios.apply(statistics.geometric_mean)
+    return ratios
 
 
 def several_seeds(seconds=SECONDS / 3):
     """One call for S models beside S calls, milliseconds a training pass of all of them."""
-    rows = []
-    for S, B, T, n, H in tqdm([(8, 32, 30, 4, 16), (8, 32, 50, 4, 32), (8, 32, 50, 4, 64)], desc="seeds", leave=False):
-        x = torch.randn(S, B, T, n)
-        together = VanillaRNN(n, H, 4, seeds=range(S))
+
+    def both(S, B, T, n, H):
+        x, together = torch.randn(S, B, T, n), VanillaRNN(n, H, 4, seeds=range(S))
         alone = [VanillaRNN(n, H, 4) for _ in range(S)]
-        contestants = {
+        return {
             "together": lambda: together(x)[0].sum().backward(),
             "one by one": lambda: [model(x_s)[0].sum().backward() for model, x_s in zip(alone, x)],
         }
-        rows.append({"models, shape": str((S, B, T, n, H)), **interleaved(contestants, seconds)})
+
+    shapes = tqdm([(8, 32, 30, 4, 16), (8, 32, 50, 4, 32), (8, 32, 50, 4, 64)], desc="seeds", leave=False)
+    rows = [{"models, shape": str(shape), **interleaved(both(*shape), seconds)} for shape in shapes]
     table = pd.DataFrame(rows).set_index("models, shape")
     table["one by one/together"] = table["one by one"] / table["together"]
-    print("Several seeds at once, milliseconds\n", table.round(2).to_string(), "\n")
+    print_table("Several models of (models, shape) at once, forward + backward, beside one after another, ms", table)
 
 
 def orthogonal_maps(seconds=SECONDS / 3):
@@ -177,11 +192,12 @@ def orthogonal_maps(seconds=SECONDS / 3):
 
     rows = []
     for shape in tqdm([(32, 50, 10, 64), (32, 50, 10, 128)], desc="orthogonal", leave=False):
-        contestants = {map: training_step(shape, map) for map in ("free", *MAPS)}
-        rows.append({"shape": str(shape), **interleaved(contestants, seconds)})
-    table = pd.DataFrame(rows).set_index("shape")
-    print("A training step with W_hh free, and kept orthogonal by each map, milliseconds\n", table.round(2).to_string())
-    print("Over a free step\n", table[list(MAPS)].div(table["free"], axis=0).round(2).to_string(), "\n")
+        steps = {map: training_step(shape, map) for map in ("free", *MAPS)}
+        rows.append({"shape": str(shape), **interleaved(steps, seconds)})
+    times = pd.DataFrame(rows).set_index("shape")
+    ratios = times[list(MAPS)].div(times["free"], axis=0).add_suffix("/free")
+    title = "Orthogonal W_hh: a training step by each map, over one with W_hh free, ms"
+    print_table(title, pd.concat([times[["free"]], ratios], axis=1))
 
 
 PEAK = r"""
@@ -209,11 +225,11 @@ print(peak() - before)
 def peak_memory():
     """The peak of memory that one forward and backward pass over 10,000 steps adds, each in a process of its own."""
     used = {
-        name: int(subprocess.run([sys.executable, "-c", PEAK, name], capture_output=True, text=True, check=True).stdout)
+        name: int(subprocess.run([sys.executable, "-c", PEAK, name], capture_output=True, text=True, check=True).stdout) / 1e6
         for name in ("nn.RNN", "engine")
     }
-    print("Peak memory of T = 10,000 (batch 16, hidden 64), MB:", {k: round(v / 1e6) for k, v in used.items()})
-    print(f"engine/nn.RNN {used['engine'] / used['nn.RNN']:.2f}\n")
+    row = pd.DataFrame([{**used, "engine/nn.RNN": used["engine"] / used["nn.RNN"]}], index=["(16, 10000, 8, 64)"])
+    print_table("Peak memory that forward + backward add, MB", row)
 
 
 REDRAW = """
@@ -263,9 +279,9 @@ def explorers():
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     printed = "".join(o.text for o in notebook.cells[0].outputs if o.output_type == "stream" and o.name == "stdout")
     rows = json.loads(printed.split("ROWS")[1])
-    table = pd.DataFrame(rows, columns=["explorer", "a move, ms", "interact, ms"]).set_index("explorer")
-    table["ratio"] = table["a move, ms"] / table["interact, ms"]
-    print("Explorers: from a new value to the new picture, milliseconds\n", table.round(2).to_string(), "\n")
+    table = pd.DataFrame(rows, columns=["name", "explorer", "interact"]).set_index("name")
+    table["explorer/interact"] = table["explorer"] / table["interact"]
+    print_table("Explorers: from a slider's new value to the new picture, beside ipywidgets.interact, ms", table)
 
 
 # ---------------------------------------------------------------- the character model at three well-known recipes
@@ -576,13 +592,15 @@ def character_recipes(seconds=SECONDS):
 
 def main():
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}\n\nA training step of the character model, data fetch included, one thread")
-    print("(plain otherwise: without a DataLoader; for min-char-rnn, which is NumPy, with PyTorch)")
-    print(character_recipes().round(2).to_string())
-    apart = {recipe: f"{losses_apart(makers, names_text()):.0e}" for recipe, makers in RECIPES.items()}
-    print("The largest difference of losses in the first 20 steps, in float64:", apart, "\n")
+    print(f"torch {torch.__version__}. Medians in milliseconds; what is compared was timed in turn, in the same run.")
+    table, text = character_recipes(), names_text()
+    table.columns = ["plain", "otherwise", "ours", "plain/ours", "otherwise/ours", "least/least"]
+    table["differ by"] = [f"{losses_apart(makers, text):.0e}" for makers in RECIPES.values()]
+    print_table("Character model: a training step, data fetch included, one thread, ms", table)
+    print("plain: as commonly written; otherwise: without a DataLoader, or, min-char-rnn being NumPy, with PyTorch;")
+    print("least: plain/ours of the shortest times; differ by: the largest difference of their losses in 20 steps, in float64")
     torch.set_num_threads(2)
-    print(f"From here on: {torch.get_num_threads()} threads\n")
+    print(f"\nFrom here on: {torch.get_num_threads()} threads. Shapes are (batch, T, inputs, hidden).")
     engine_against_peers()
     several_seeds()
     orthogonal_maps()
