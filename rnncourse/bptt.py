@@ -53,6 +53,8 @@ class Unroll(torch.autograd.Function):
                 "the engine has no second derivatives (create_graph=True): its backward pass is written once, by hand. "
                 'Use the loop instead: VanillaRNN(..., engine="loop").'
             )
+        if ctx.keep is not None:
+            ctx.keep.pop("dL_dh", None)  # of the last backward pass: its memory is free for this one
         x, h, W_xh, W_hh = ctx.saved_tensors
         immediate = time_first(dL_dh_immediate)
         slope = {  # φ'(a_t) for all steps at once, from h_t = φ(a_t)

@@ -1,6 +1,7 @@
 """The engine beside autograd: states, gradients, what it keeps, what it refuses, its memory; and truncated BPTT."""
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -25,10 +26,11 @@ devices = pytest.mark.parametrize(
 )
 
 
-def close(ours, theirs, dtype=torch.float64):
-    assert ours.shape == theirs.shape
+def close(ours, theirs, dtype=torch.float64, name="it"):
+    assert ours.shape == theirs.shape, name
     scale = max(1.0, float(theirs.detach().abs().max()))
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[dtype] * scale)
+    said = {"msg": lambda message: f"{name}: {message}"}
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[dtype] * scale, **said)
 
 
 def arguments(models=(), batch=2, T=5, inputs=3, hidden=4, dtype=torch.float64, device="cpu", seed=0):
@@ -51,8 +53,9 @@ def gradients(run, leaves, nonlinearity, weight, **options):
 def assert_engine_is_loop(leaves, nonlinearity, weight=None):
     weight = torch.randn(*leaves[1].shape[:-1], leaves[0].shape[-2], leaves[1].shape[-1]).to(leaves[0])
     ours, theirs = (gradients(run, leaves, nonlinearity, weight) for run in (unroll, unroll_loop))
-    for one, other in zip(ours, theirs, strict=True):
-        close(one, other, leaves[0].dtype)
+    names = ["h", *(f"dL/d{name}" for name, leaf in zip(NAMES, leaves) if leaf.requires_grad)]
+    for name, one, other in zip(names, ours, theirs, strict=True):
+        close(one, other, leaves[0].dtype, name)
 
 
 # -- the same as autograd ----------------------------------------------------------------------------------------------
@@ -95,8 +98,8 @@ def test_it_is_nn_rnn_backwards_too(nonlinearity, device):
     copy_weights_(model, rnn)
     weights = model.W_xh.weight, model.W_xh.bias, model.W_hh.weight
     ours = torch.autograd.grad(unroll(x, h_0, *weights, nonlinearity), (x, h_0, *weights), weight)
-    for one, other in zip(ours, theirs, strict=True):
-        close(one, other)
+    for name, one, other in zip(NAMES, ours, theirs, strict=True):
+        close(one, other, name=f"dL/d{name}")
 
 
 @nonlinearities
@@ -155,6 +158,18 @@ def test_what_was_kept_does_not_change_later():
     (3 * h).sum().backward()
     assert torch.equal(first, copied)
     close(keep["dL_dh"], 3 * copied)
+
+
+def test_what_was_kept_is_let_go_before_the_next_pass_takes_its_memory():
+    class Watched(dict):
+        def __setitem__(self, key, value):
+            assert key not in self
+            super().__setitem__(key, value)
+
+    keep = Watched()
+    for _ in range(2):
+        unroll(*arguments(), keep=keep).sum().backward()
+    assert keep["dL_dh"].shape == (2, 5, 4)
 
 
 def test_keeping_changes_no_gradient_and_without_it_nothing_is_kept():
@@ -494,6 +509,19 @@ def test_a_gradient_stops_at_its_chunks_first_step(carry):
         (dL_dx,) = torch.autograd.grad(outputs[:, -1].sum(), x)
         reached = dL_dx.abs().amax(dim=(0, 2)) > 0
         assert reached.tolist() == [4 * number <= t < min(4 * number + 4, 11) for t in range(11)]
+
+
+def test_a_state_that_is_no_number_is_carried_on_as_zero():
+    model, x, y = a_run([1, 2])  # one that has diverged must not stop the other, and the checks refuse a NaN
+    seen = []
+
+    def spoiled(x, h_prev=None):
+        seen.append(h_prev)
+        outputs, h = model(x, h_prev)
+        return outputs, torch.cat([h[:1], torch.full_like(h[1:], math.nan)])
+
+    list(chunks(spoiled, x, y, 4))
+    assert (seen[1][0] != 0).all() and (seen[1][1] == 0).all()
 
 
 def test_truncation_changes_the_recurrent_gradients_and_leaves_the_readouts():

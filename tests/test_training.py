@@ -279,6 +279,24 @@ def test_a_target_out_of_reach_leaves_minus_one():
     assert history.evaluated == [3, 6, 7] and len(history.loss) == 7
 
 
+def test_the_target_is_met_where_it_is_just_reached():
+    class Solved(Latch):
+        def accuracy(self, outputs, y):
+            return torch.ones(outputs.shape[:-3])
+
+    history = train(rnns(), Solved(4), 4, evaluate_every=2, target_accuracy=1.0)
+    assert history.reached.tolist() == [2, 2, 2] and len(history.loss) == 2
+
+
+def test_what_train_takes_where_nothing_is_said():
+    said = {"optimizer": "adam", "lr": 3e-3, "batch_size": 32, "evaluate_every": 50, "eval_size": 256, "seed": 0}
+    ours, theirs = (train(rnns(), Latch(4), 51, **options) for options in ({}, said))
+    assert equal(recorded(ours), recorded(theirs)) and ours.evaluated == theirs.evaluated == [50, 51]
+    echo = Echo(6, lag=2)
+    one, other = (train(rnns([0], echo), echo, 3, chunk=2, **options) for options in ({}, {"carry": True}))
+    assert equal(recorded(one), recorded(other))
+
+
 def test_after_step_sees_every_update():
     model, steps, weights = rnns([0]), [], []
     start = model.W_hh.weight.detach().clone()
