@@ -3,16 +3,8 @@
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
+from rnncourse.exercises.inputs import normal, whole
 from rnncourse.recurrence import VanillaRNN
-
-
-def _whole(low, high, generator):
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def _normal(generator, *shape):
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
 
 # ---------------------------------------------------------------- one step of the backward pass
 
@@ -24,9 +16,9 @@ def backward_step(dL_da_next, immediate, h_t, W_hh):
 
 
 def _step_inputs(generator):
-    batch, H = _whole(2, 4, generator), _whole(5, 7, generator)
-    h_t = torch.tanh(_normal(generator, batch, H))
-    return _normal(generator, batch, H), _normal(generator, batch, H), h_t, _normal(generator, H, H)
+    batch, H = whole(generator, 2, 4), whole(generator, 5, 7)
+    h_t = torch.tanh(normal(generator, batch, H))
+    return normal(generator, batch, H), normal(generator, batch, H), h_t, normal(generator, H, H)
 
 
 def _then(dL_dh, slope):
@@ -112,9 +104,9 @@ def _sum_of_products(dL_da, h):
 
 
 def _sum_inputs(generator):
-    batch, T, H = _whole(2, 4, generator), _whole(5, 7, generator), _whole(3, 4, generator)
-    h_0 = torch.tanh(_normal(generator, batch, H))
-    return _normal(generator, batch, T, H), torch.tanh(_normal(generator, batch, T, H)), h_0
+    batch, T, H = whole(generator, 2, 4), whole(generator, 5, 7), whole(generator, 3, 4)
+    h_0 = torch.tanh(normal(generator, batch, H))
+    return normal(generator, batch, T, H), torch.tanh(normal(generator, batch, T, H)), h_0
 
 
 GRADIENT_W_HH = Exercise(
@@ -205,10 +197,10 @@ def _truncated_inputs(generator):
     model = VanillaRNN(2, 4, 1, dtype=torch.float64)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(_normal(generator, *parameter.shape) / 2)
-    length = _whole(3, 4, generator)
-    T = 3 * length + _whole(1, length - 1, generator)  # the last chunk is shorter
-    return model, _normal(generator, 3, T, 2), _normal(generator, 3, T, 1), length
+            parameter.copy_(normal(generator, *parameter.shape) / 2)
+    length = whole(generator, 3, 4)
+    T = 3 * length + whole(generator, 1, length - 1)  # the last chunk is shorter
+    return model, normal(generator, 3, T, 2), normal(generator, 3, T, 1), length
 
 
 def _full_gradient(model, x, target, length):
@@ -317,8 +309,8 @@ def credited_share(lag, lengths):
 
 
 def _share_inputs(generator):
-    lag = _whole(3, 9, generator)
-    return lag, [lag - _whole(1, 2, generator), lag, lag + 1, lag + _whole(2, 4, generator), 2 * lag + 1, 10 * lag]
+    lag = whole(generator, 3, 9)
+    return lag, [lag - whole(generator, 1, 2), lag, lag + 1, lag + whole(generator, 2, 4), 2 * lag + 1, 10 * lag]
 
 
 CREDITED_SHARE = Exercise(

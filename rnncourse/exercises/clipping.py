@@ -1,24 +1,11 @@
 """The "Your turn" exercises of notebook 05: clipping by norm and by value, the angle between gradients, a threshold from norms."""
 
 import math
-from weakref import WeakKeyDictionary
 
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-
-_turns = WeakKeyDictionary()
-
-
-def in_turn(generator, *cases):
-    """One of the cases after the other, from the first on for each generator: no check may miss one of them by chance."""
-    turn = _turns[generator] = _turns.get(generator, -1) + 1
-    return cases[turn % len(cases)]
-
-
-def uniform(generator, low, high):
-    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
-
+from rnncourse.exercises.inputs import in_turn, uniform
 
 # ---------------------------------------------------------------- by norm
 

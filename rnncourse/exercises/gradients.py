@@ -5,19 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-
-
-def _uniform(low, high, generator):
-    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
-
-
-def _whole(low, high, generator):
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def _normal(generator, *shape):
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
+from rnncourse.exercises.inputs import normal, uniform, whole
 
 # ---------------------------------------------------------------- the Jacobian of one step
 
@@ -28,8 +16,8 @@ def step_jacobian(h_t, W_hh):
 
 
 def _step_inputs(generator):
-    n = _whole(3, 6, generator)
-    return torch.tanh(_normal(generator, n)), _normal(generator, n, n)
+    n = whole(generator, 3, 6)
+    return torch.tanh(normal(generator, n)), normal(generator, n, n)
 
 
 STEP_JACOBIAN = Exercise(
@@ -100,7 +88,7 @@ def gradient_magnitude(sigma, slope, steps):
 
 
 def _bound_inputs(generator):
-    return _uniform(0.9, 1.5, generator), _uniform(0.8, 0.98, generator), _whole(5, 20, generator)
+    return uniform(generator, 0.9, 1.5), uniform(generator, 0.8, 0.98), whole(generator, 5, 20)
 
 
 GRADIENT_MAGNITUDE = Exercise(
@@ -143,8 +131,8 @@ def log_product_norm(J):
 
 
 def _product_inputs(generator):
-    n, gain = _whole(3, 5, generator), _uniform(1e-4, 1e-3, generator)
-    J = torch.eye(n, dtype=torch.float64) + 0.1 * _normal(generator, 120, n, n)
+    n, gain = whole(generator, 3, 5), uniform(generator, 1e-4, 1e-3)
+    J = torch.eye(n, dtype=torch.float64) + 0.1 * normal(generator, 120, n, n)
     return (gain * J,)  # 120 factors of 1e-3 are 1e-360, below the range of float64 too
 
 
@@ -225,7 +213,6 @@ LOG_PRODUCT_NORM = Exercise(
     ),
 )
 
-
 # ---------------------------------------------------------------- Lyapunov exponents
 
 
@@ -234,9 +221,9 @@ def lyapunov_from_growth(R_diagonals):
 
 
 def _growth_inputs(generator):
-    T, n = _whole(15, 30, generator), _whole(3, 6, generator)
-    size = (_normal(generator, T, n) - torch.arange(n)).exp()
-    return (size * _normal(generator, T, n).sign(),)
+    T, n = whole(generator, 15, 30), whole(generator, 3, 6)
+    size = (normal(generator, T, n) - torch.arange(n)).exp()
+    return (size * normal(generator, T, n).sign(),)
 
 
 LYAPUNOV_FROM_GROWTH = Exercise(

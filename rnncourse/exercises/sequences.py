@@ -5,11 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-
-
-def _whole(low, high, generator):
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
+from rnncourse.exercises.inputs import whole
 
 # ---------------------------------------------------------------- windows of a series
 
@@ -22,8 +18,8 @@ def make_windows(series, length):
 
 
 def _windows_inputs(generator):
-    length = _whole(3, 6, generator)
-    n = length * _whole(3, 4, generator) + _whole(1, 2, generator)
+    length = whole(generator, 3, 6)
+    n = length * whole(generator, 3, 4) + whole(generator, 1, 2)
     return torch.randn(n, generator=generator), length
 
 
@@ -117,7 +113,7 @@ def masked_mean(losses, mask):
 
 
 def _masked_inputs(generator):
-    lengths = torch.tensor([_whole(6, 8, generator), _whole(3, 5, generator), _whole(1, 2, generator)])
+    lengths = torch.tensor([whole(generator, 6, 8), whole(generator, 3, 5), whole(generator, 1, 2)])
     mask = torch.arange(8) < lengths.unsqueeze(1)
     return torch.rand(3, 8, generator=generator) + 0.5, mask
 
@@ -185,7 +181,7 @@ def _one_guess_for_all_steps(T, S, k):
 
 
 def _copy_inputs(generator):
-    return _whole(5, 100, generator), _whole(2, 12, generator), _whole(4, 9, generator)
+    return whole(generator, 5, 100), whole(generator, 2, 12), whole(generator, 4, 9)
 
 
 COPY_MEMORY_CHANCE = Exercise(

@@ -1,0 +1,28 @@
+"""What the exercises draw their inputs from: each time afresh, from the generator that a check hands over."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+
+_turns = WeakKeyDictionary()
+
+
+def whole(generator, low, high):
+    """A whole number from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def uniform(generator, low, high):
+    """A number between ``low`` and ``high``."""
+    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def normal(generator, *shape):
+    """A tensor of standard normal numbers, in float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def in_turn(generator, *cases):
+    """One of the cases after the other, from the first on for each generator: no check may miss one of them by chance."""
+    turn = _turns[generator] = _turns.get(generator, -1) + 1
+    return cases[turn % len(cases)]
