@@ -283,7 +283,7 @@ def test_a_model_that_breaks_in_the_judge_s_hands_is_the_learner_s(error):
 @pytest.mark.parametrize("given", [lambda x: x, lambda x: x[0], lambda x: (x[:, :2, :8], None), lambda x: None])
 def test_a_model_of_another_shape_is_told_so(given):
     result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (given, 1.0), 0)
-    assert "(64, 6, 8) is expected" in result.message
+    assert "(24, 6, 8) is expected" in result.message
 
 
 def test_the_score_sheet_adds_up_what_was_checked(monkeypatch, capsys):

@@ -91,8 +91,8 @@ def test_points_agree_wherever_they_stand():
     for name in checks(SOLVED):
         assert points[name] == EXERCISES[name.removeprefix("check_")].points
     auto = sum(points[name] for name in checks(SOLVED))
-    opening = SOLVED.cells[0].source
-    assert f"| | | {auto} | {sum(points.values()) - auto} | {sum(points.values())} |" in opening
+    row = f"| | | {auto} | {sum(points.values()) - auto} | {sum(points.values())} |"
+    assert any(row in cell.source for cell in SOLVED.cells)
     assert sum(points.values()) == 30
     for before, cell in zip(SOLVED.cells, SOLVED.cells[1:]):
         if utils.is_solution(cell):

@@ -60,8 +60,8 @@ def _of_axes(ax, figure):
     titles = [ax.get_title(loc=place) for place in ("center", "left", "right")] + [figure.get_suptitle()]
     return Drawing(
         title=next((title for title in titles if title.strip()), ""),
-        xlabel=ax.get_xlabel(),
-        ylabel=ax.get_ylabel(),
+        xlabel=ax.get_xlabel() or figure.get_supxlabel(),
+        ylabel=ax.get_ylabel() or figure.get_supylabel(),
         xscale=ax.get_xscale(),
         yscale=ax.get_yscale(),
         points=tuple((_floats(xs), _floats(ys)) for xs, ys in rows),

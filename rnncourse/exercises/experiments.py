@@ -11,7 +11,7 @@ from rnncourse.exercises.clipping import in_turn
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
-ENOUGH = 50  # updates from which on an experiment must have learned its easy case
+ENOUGH = 20  # updates from which on an experiment must have learned its easy case
 
 # ---------------------------------------------------------------- 2a: the task
 
@@ -24,7 +24,7 @@ def copy_last_half(symbols, k=8):
 
 
 def some_symbols(generator):
-    batch, half, k = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 3, 5))
+    batch, half, k = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 3, 4))
     return torch.randint(k, (batch, 2 * half), generator=generator), k
 
 
@@ -80,6 +80,14 @@ COPY_LAST_HALF = Exercise(
             "your x has k + 1 places but the blank is the symbol 0: it is number k",
         ),
         Mistake(
+            lambda s, k: (with_blanks(s, 8), half_of(s)),
+            "your blank is number 8 whatever `k` says: 8 is only its default",
+        ),
+        Mistake(
+            lambda s, k: (with_blanks(s, k).roll(s.shape[1] // 2, dims=1), half_of(s)),
+            "your blanks come first: the network reads the symbols, and then speaks while it reads blanks",
+        ),
+        Mistake(
             lambda s, k: (torch.cat([one_hot(s, k + 1), one_hot(half_of(s), k + 1)], 1), half_of(s)),
             "your x shows the network the answer while it speaks: blanks belong there",
         ),
@@ -120,9 +128,9 @@ def copy_experiment(test, steps, seed):
 
 
 def copy_runs(generator):
-    """In turn a run that must learn, on 4 symbols, and one of 2 updates, on 6, which can't have."""
-    n, steps = in_turn(generator, (4, 80), (6, 2))
-    return torch.randint(8, (64, n), generator=generator), steps, int(torch.randint(1000, (), generator=generator))
+    """In turn a run that must learn 4 symbols, with a test that could be learned by heart, and one of 2 updates, which can't have."""
+    size, steps = in_turn(generator, ((24, 4), 50), ((200, 6), 2))
+    return torch.randint(8, size, generator=generator), steps, int(torch.randint(1000, (), generator=generator))
 
 
 PAIR = "return a pair: the trained model, and the number that you measured"
@@ -138,11 +146,15 @@ OTHER_NUMBER = (
     "model that you return (not on a training batch, and not a number from elsewhere)"
 )
 NOT_TRAINED = (
-    "after 80 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, and do the "
+    "after 50 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, and do the "
     "outputs that go into the loss belong to the steps at which the network speaks?"
 )
 ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
-SLOW = "after 80 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and batches of 32"
+SLOW = "after 50 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and batches of 32"
+NOT_SEEDED = (
+    "your network did not start where `seed` would have it: call `torch.manual_seed(seed)`, and make the network next, so that "
+    "the run can be repeated"
+)
 IGNORES_STEPS = "asked for 2 updates your model has learned the task already: make just `steps` updates"
 
 
@@ -169,6 +181,17 @@ def model_and_number(result):
     if not callable(model):
         raise Wrong(NO_MODEL)
     return model, number
+
+
+def seeded(model, seed):
+    """False for a ``VanillaRNN`` whose weights show no trace of the ones it would have started with after the seed."""
+    if not isinstance(model, VanillaRNN):
+        return True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        start = VanillaRNN(model.input_size, model.hidden_size, model.output_size)
+    pairs = [m.W_hh.weight.detach().flatten() for m in (model, start)]
+    return bool(F.cosine_similarity(*pairs, dim=0) > 0.5)
 
 
 def as_share(number):
@@ -206,27 +229,30 @@ def judge_copy(result, test, steps, seed):
         return next((fault for fault, is_it in known.items() if is_it), OTHER_NUMBER)
     fresh = right(torch.randint(8, (256, test.shape[1]), generator=torch.Generator().manual_seed(seed))).float().mean()
     if steps < ENOUGH:
-        return IGNORES_STEPS if fresh > 0.6 else ""
+        return IGNORES_STEPS if fresh > 0.6 else "" if seeded(model, seed) else NOT_SEEDED
     if fresh > 0.9:
         return ""
-    return ON_TEST if measured > fresh + 0.1 else SLOW if fresh > 0.2 else NOT_TRAINED
+    return ON_TEST if measured > fresh + 0.25 else SLOW if fresh > 0.3 else NOT_TRAINED
 
 
-def copied(batches=None, updates=None, lr=3e-3, speak=slice(None), report=None, learn=True):
-    """``copy_experiment`` done another way, for the bank of mistakes. ``batches(n, test)`` gives each training batch."""
+def fit(model, batch, updates, lr, learn=True):
+    """Train on ``batch()``, an x and the targets of its last steps, for the banks of mistakes: without clipping, which none lacks."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for _ in range(updates if learn else 0):
+        x, y = batch()
+        loss = F.cross_entropy(model(x)[0][:, -y.shape[1] :].flatten(0, 1), y.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
-    def answer(test, steps, seed):
-        torch.manual_seed(seed)
-        model, n = VanillaRNN(9, 64, 8), test.shape[1]
-        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-        for _ in range(updates or steps):
-            symbols = batches(n, test) if batches else torch.randint(8, (32, n))
-            x, y = copy_last_half(symbols)
-            loss = F.cross_entropy(model(x)[0][:, -y.shape[1] :].flatten(0, 1), y.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            if learn:
-                optimizer.step()
+
+def copied(batches=lambda test: torch.randint(8, (32, test.shape[1])), updates=None, lr=3e-3, learn=True, seed=None, report=None):
+    """``copy_experiment`` done another way, for the bank of mistakes. ``batches(test)`` gives each training batch."""
+
+    def answer(test, steps, its_seed):
+        torch.manual_seed(its_seed if seed is None else seed)
+        model = VanillaRNN(9, 64, 8)
+        fit(model, lambda: copy_last_half(batches(test)), updates or steps, lr, learn)
         x, y = copy_last_half(test)
         outputs = model(x)[0]
         spoken = (outputs[:, -y.shape[1] :].argmax(-1) == y).float()
@@ -266,8 +292,9 @@ COPY_EXPERIMENT = Exercise(
         ),
         Mistake(copied(report=lambda m, r, o, y: (m, 0.77)), OTHER_NUMBER),
         Mistake(copied(learn=False), NOT_TRAINED),
-        Mistake(copied(batches=lambda n, test: test[:32]), ON_TEST),
-        Mistake(copied(lr=1.5e-4), SLOW),
+        Mistake(copied(batches=lambda test: test), ON_TEST),
+        Mistake(copied(lr=4e-4), SLOW),
+        Mistake(copied(seed=-1), NOT_SEEDED),
         Mistake(copied(updates=80), IGNORES_STEPS),
     ),
 )

@@ -1,6 +1,7 @@
 """Exercise 5a of notebook 08: a network that speaks, a word at a time."""
 
 import torch
+from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake
 from rnncourse.exercises.clipping import in_turn
@@ -20,21 +21,46 @@ def generate(model, start, length, temperature=1.0):
 
 
 def a_speaker(generator):
-    """In turn a lively network at a temperature near 0, where it says its favourites, and a loaded die at a temperature of 3."""
-    lively, model = in_turn(generator, True, False), VanillaRNN(5, 12, 5)
-    while True:  # until every way to go wrong is heard, and every favourite is clear
-        start = torch.randint(5, (int(torch.randint(4, 7, (), generator=generator)),), generator=generator)
-        if not lively:
-            break
+    """In turn a loaded die at a temperature of 2, a lively network near 0, where it says its favourites, and a parrot at 1."""
+    make = in_turn(generator, a_die, a_lively_one, a_parrot)
+    return make(generator)
+
+
+def a_start(generator, words):
+    return torch.randint(words, (int(torch.randint(4, 7, (), generator=generator)),), generator=generator)
+
+
+@torch.no_grad()
+def a_die(generator):
+    """A network that hears nothing: seven words come equally often, one more often."""
+    model = VanillaRNN(8, 4, 8)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.W_hy.bias[torch.randint(8, (), generator=generator)] = 3.0
+    return model, a_start(generator, 8), 300, 2.0
+
+
+def a_lively_one(generator):
+    """A random network in which every way to go wrong is heard, and every favourite is clear."""
+    model = VanillaRNN(5, 12, 5)
+    while True:
+        start = a_start(generator, 5)
         randomize(model, generator)
         typical = [favourites(model, start, 14), *ways_to_go_wrong(model, start, 14).values()]
         if len(set(map(tuple, typical))) == len(typical) and least_lead(model, start, typical[0]) > 0.05:
             return model, start, 14, 1e-3
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.W_hy.bias[torch.randint(5, (), generator=generator)] = 2.8
-    return model, start, 500, 3.0
+
+
+@torch.no_grad()
+def a_parrot(generator):
+    """A network that after word 0 says any other word, and after any other that word again, if it hears it one-hot."""
+    model = VanillaRNN(5, 5, 5)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.W_xh.weight.fill_diagonal_(5.0)
+    model.W_hy.weight[1:, 1:].fill_diagonal_(20.0)
+    model.W_hy.weight[0] = -20.0
+    return model, F.pad(a_start(generator, 5), (0, 1)), 12, 1.0
 
 
 @torch.no_grad()
@@ -60,13 +86,20 @@ DEAF = "the network does not hear what it says: the word just drawn is the next 
 READ_TWICE = "the last word of `start` is read twice: the outputs at it already tell the first new word"
 BACKWARDS = "`start` is read backwards"
 LAST_OUTPUT = "you take the output at the first word of `start`: the one at its last word tells what comes next"
+NOT_ONE_HOT = (
+    "the network does not hear the word that it said: hand it on one-hot, not the probabilities that it was drawn from, and not "
+    "the start again"
+)
 FAVOURITE = (
-    "at a temperature of 3 it still says its favourite nearly always: draw from the probabilities, torch.multinomial(p, 1), and "
+    "at a temperature of 2 it still says its favourite nearly always: draw from the probabilities, torch.multinomial(p, 1), and "
     "divide by the temperature, don't multiply"
 )
 NO_TEMPERATURE = "the temperature has no effect: divide the outputs by it before the softmax"
 EVENLY = "every word comes equally often: draw with the probabilities softmax(outputs / temperature)"
-ELSE = "the words are not those that this network says: compare yours step by step with the hints"
+ELSE = (
+    "the words are not those that this network says: does it read all of `start` once, are its outputs at the last word divided by "
+    "the temperature, and do the state and the word drawn go into the next step?"
+)
 
 
 def favourites(model, start, length, carry=True, hear=True):
@@ -93,6 +126,8 @@ def judge_words(words, model, start, length, temperature):
         return COUNT
     if temperature > 1:
         return judge_frequency(words, model, temperature)
+    if temperature == 1:
+        return "" if words == words[:1] * length and words[0] else NOT_ONE_HOT
     if words == favourites(model, start, length):
         return ""
     typical = ways_to_go_wrong(model, start, length)
@@ -115,7 +150,7 @@ def ways_to_go_wrong(model, start, length):
 
 
 def judge_frequency(words, model, temperature):
-    """Whether the loaded face comes up as often as at this temperature it should: 500 throws tell the cases apart."""
+    """Whether the loaded face comes up as often as at this temperature it should: 300 throws tell the cases apart."""
     logits = model.W_hy.bias.detach()
     face = int(logits.argmax())
     came_up = words.count(face) / len(words)
@@ -126,21 +161,22 @@ def judge_frequency(words, model, temperature):
         EVENLY: torch.tensor(1 / len(logits)),
     }
     fault = min(expected, key=lambda fault: abs(float(expected[fault]) - came_up))
-    return fault if abs(float(expected[fault]) - came_up) < 0.1 else ELSE
+    return fault if abs(float(expected[fault]) - came_up) < 0.13 else ELSE
 
 
-def said(carry=True, all_of_start=True, hear=True, draw=None, wrap=None, prepare=None):
+def said(carry=True, all_of_start=True, hear=True, softly=False, draw=None, wrap=None, prepare=None):
     """``generate`` done another way, for the bank of mistakes."""
 
     @torch.no_grad()
     def answer(model, start, length, temperature=1.0):
         heard, h, words = (start if all_of_start else start[-1:]), None, []
-        heard = prepare(heard) if prepare else heard
+        x = one_hot(prepare(heard) if prepare else heard, model.input_size)
         for _ in range(length):
-            outputs, h = model(one_hot(heard.unsqueeze(0), model.input_size), h if carry else None)
+            outputs, h = model(x.unsqueeze(0), h if carry else None)
             p = torch.softmax(outputs[0, -1] / temperature, 0)
             words.append(int(draw(outputs[0, -1], temperature) if draw else torch.multinomial(p, 1)))
-            heard = torch.tensor(words[-1:]) if hear else heard[-1:]
+            x = one_hot(torch.tensor(words[-1:]), model.input_size) if hear else x[-1:]
+            x = p.unsqueeze(0) if softly else x
         return wrap(words, start) if wrap else words
 
     return answer
@@ -156,7 +192,7 @@ GENERATE = Exercise(
     reference=generate,
     inputs=a_speaker,
     judge=judge_words,
-    trials=2,
+    trials=3,
     hints=(
         "First let the network read `start`. Its outputs at the last word are the scores of the first new word. What must it be given "
         "to say the second?",
@@ -176,9 +212,10 @@ GENERATE = Exercise(
         Mistake(said(prepare=lambda start: start.flip(0)), BACKWARDS),
         Mistake(said(wrap=lambda words, start: start.tolist() + words), WITH_START),
         Mistake(said(wrap=lambda words, start: words[:-1]), COUNT),
-        Mistake(said(draw=lambda logits, T: logits.argmax()), FAVOURITE),
-        Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits * (1 if T > 1 else 1 / T), 0))), NO_TEMPERATURE),
-        Mistake(said(draw=lambda logits, T: thrown(torch.ones(5)) if T > 1 else logits.argmax()), EVENLY),
+        Mistake(said(softly=True), NOT_ONE_HOT),
+        Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits * T, 0))), FAVOURITE),
+        Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits, 0))), NO_TEMPERATURE),
+        Mistake(said(draw=lambda logits, T: thrown(torch.ones_like(logits))), EVENLY),
     ),
 )
 

@@ -34,10 +34,10 @@ def bound_after(sigma, slope, steps=50):
 
 
 def bounds(generator):
-    """In turn: σ above 1 and the product below, all above 1, and σ below 1; 40 to 60 steps."""
-    sigma, factor = in_turn(generator, ((1.02, 1.2), (0.85, 0.97)), ((1.25, 1.5), (1.05, 1.15)), ((0.85, 0.97), (0.75, 0.83)))
+    """In turn: σ above 1 and the product below, all above 1, and σ below 1; 20 to 40 steps, after which no bound is tiny."""
+    sigma, factor = in_turn(generator, ((1.02, 1.2), (0.93, 0.97)), ((1.25, 1.5), (1.05, 1.15)), ((0.96, 0.99), (0.92, 0.95)))
     sigma, factor = uniform(generator, *sigma), uniform(generator, *factor)
-    return sigma, factor / sigma, whole(generator, 40, 60)
+    return sigma, factor / sigma, whole(generator, 20, 40)
 
 
 def verdict(factor):
@@ -48,8 +48,7 @@ BOUND_AFTER = Exercise(
     name="bound_after",
     points=2,
     reference=bound_after,
-    inputs=bounds,
-    tolerance=1e-9,
+    inputs=bounds,  # to the default tolerance: a float32 tensor's power is right to 1e-6
     hints=(
         "What is the most that one step back can do to the length of a gradient? Which two numbers have a part in it?",
         "One step multiplies the length by at most sigma · slope, fifty steps by at most its fiftieth power. Below 1 that bound "
@@ -75,6 +74,15 @@ BOUND_AFTER = Exercise(
         Mistake(
             lambda s, p, k: ((s * p) ** k, "explodes" if s * p > 1 else "vanishes"),
             "'explodes' says more than the bound does: above 1 it only allows growth, the gradient may still vanish below it",
+        ),
+        Mistake(
+            lambda s, p, k: ((s * p) ** k, "may explode"),
+            "you say 'may explode' where sigma · slope is below 1: the bound then falls to 0 as the steps go on, however far it has "
+            "come after `steps` of them, and takes the gradient along",
+        ),
+        Mistake(
+            lambda s, p, k: ((s * p) ** k, verdict(s * p).capitalize()),
+            "the verdict is spelled 'vanishes' or 'may explode', in small letters",
         ),
         Mistake(
             lambda s, p, k: (p * s**k, verdict(s * p)),
@@ -122,15 +130,15 @@ GRADIENT_AFTER = Exercise(
     points=2,
     reference=gradient_after,
     inputs=matrices,
-    tolerance=1e-8,
+    tolerance=1e-6,
     hints=(
         "In a linear network φ' = 1, and every step back does the same to the gradient. What does one step do?",
         "dL/dh_{t-1} = W_hhᵀ dL/dh_t: multiply v by the transpose, `steps` times, and take the length of what is left.",
         "`for _ in range(steps): v = W_hh.T @ v`, then `v.norm()`. Or `torch.linalg.matrix_power(W_hh.T, steps) @ v`.",
     ),
     why="The forward pass multiplies by W_hh, the backward pass by its transpose. With W_hh = σQ, Q orthogonal, the result is "
-    "σ^steps ‖v‖ and reaches the bound. For any other W_hh it stays below it, by how much depends on W_hh and on the "
-    "direction of v.",
+    "σ^steps ‖v‖ and reaches the bound, whatever v is. With any other W_hh most gradients stay below it; by how much depends "
+    "on W_hh and on the direction of v.",
     mistakes=(
         Mistake(
             lambda W, v, k: (torch.linalg.matrix_power(W, k) @ v).norm(),
@@ -174,22 +182,26 @@ def is_highway(W):
 
 
 def candidates(generator):
-    """In turn: an orthogonal matrix; one that resembles it in one respect each; one that is orthogonal but for 1 %."""
+    """In turn: a rotation and a reflection; what resembles them in one respect each; what is orthogonal but for 0.02 %."""
     n = 2 * whole(generator, 2, 3)
     Q = orthogonal(generator, n)
+    rotation = Q * torch.where(torch.arange(n) == 0, torch.linalg.det(Q).sign(), 1.0)
     triangle = torch.eye(n, dtype=torch.float64) + normal(generator, n, n).triu(1)  # all eigenvalues 1, determinant 1
-    reflection = triangle @ diagonal(*[1.0, -1.0] * (n // 2)) @ torch.linalg.inv(triangle)
-    columns = normal(generator, n, n)
+    involution = triangle @ diagonal(*[1.0, -1.0] * (n // 2)) @ torch.linalg.inv(triangle)
+    columns, row = normal(generator, n, n), normal(generator, n)
     make = in_turn(
         generator,
-        lambda: Q,
+        lambda: rotation,  # of determinant 1
+        lambda: rotation @ diagonal(-1.0, *[1.0] * (n - 1)),  # of determinant -1
         lambda: triangle,
-        lambda: reflection,  # its own inverse, of determinant ±1, and no rotation
+        lambda: involution,  # its own inverse, of determinant ±1
         lambda: columns / columns.norm(dim=0),
         lambda: columns / columns.norm(dim=1, keepdim=True),
-        lambda: 1.01 * Q,
+        lambda: torch.stack([row.roll(i) for i in range(n)]) / row.norm(),  # columns and rows of length 1
+        lambda: 1.0002 * Q,
+        lambda: 0.9 * Q,
         lambda: Q @ diagonal(1.0, *[0.5] * (n - 1)) @ Q.T,  # norm and radius 1, and all directions but one are lost
-        lambda: Q @ diagonal(2.0, 0.5, *[1.0] * (n - 2)) @ Q.T,  # determinant 1
+        lambda: Q @ diagonal(2.0, 0.5, *[1.0] * (n - 2)),  # determinant ±1, columns at right angles
     )
     return (make(),)
 
@@ -203,7 +215,7 @@ IS_HIGHWAY = Exercise(
     points=2,
     reference=is_highway,
     inputs=candidates,
-    trials=8,
+    trials=11,
     tolerance=0.0,
     hints=(
         "A highway keeps the length of every gradient, whatever its direction. Which property of W_hh says just that?",
@@ -240,17 +252,38 @@ IS_HIGHWAY = Exercise(
             "rows of length 1 are not enough: they must also stand at right angles to each other, WWᵀ = I",
         ),
         Mistake(
+            lambda W: close(W.norm(dim=0), 1.0) and close(W.norm(dim=1), 1.0),
+            "columns and rows of length 1 are not enough: they must also stand at right angles to each other, WᵀW = I",
+        ),
+        Mistake(
+            lambda W: close(W.T @ W, torch.diag(W.square().sum(dim=0))),
+            "columns at right angles are not enough: each must also have length 1, WᵀW = I",
+        ),
+        Mistake(
+            lambda W: close(torch.linalg.cond(W), 1.0),
+            "a condition number of 1 says that all directions fare alike: they could all lose a tenth at every step",
+        ),
+        Mistake(
+            lambda W: close(W.square().sum(), len(W)),
+            "the squared entries add up to n where the squared singular values do so: that is their mean, and each must be 1",
+        ),
+        Mistake(
+            lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype)) and bool(torch.linalg.det(W) > 0),
+            "you leave out the reflections: with determinant -1, WᵀW = I keeps every length as well",
+        ),
+        Mistake(
             lambda W: close(W @ W, torch.eye(len(W), dtype=W.dtype)),
             "W @ W = I says that W is its own inverse: the transpose must be the inverse, W.T @ W = I",
         ),
         Mistake(
-            lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype), 0.1),
-            "your tolerance is too wide: one per cent a step is e^0.5 after fifty. Allow 1e-6, not a tenth",
+            lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype), 0.01),
+            "your tolerance is too wide: a factor of 1.0002 a step is e after 5,000 steps. Allow 1e-6",
         ),
         Mistake(
             lambda W: bool((W.T @ W == torch.eye(len(W), dtype=W.dtype)).all()),
             "you asked for exact equality: rounding leaves 1e-16 in the zeros. Allow differences up to 1e-6",
         ),
+        Mistake(lambda W: True, "you call every matrix a highway, one that halves lengths too"),
         Mistake(
             lambda W: not close(W.T @ W, torch.eye(len(W), dtype=W.dtype)),
             "the right test, the wrong way round: return True where W is a highway",
@@ -310,6 +343,10 @@ STRETCH = Exercise(
         Mistake(
             lambda W, k: extremes(torch.linalg.matrix_power(W, k).abs()),
             "these are entries of the matrix: by how much it stretches vectors is told by its singular values",
+        ),
+        Mistake(
+            lambda W, k: extremes(torch.linalg.svdvals(torch.linalg.matrix_power(W, k)).square()),
+            "the square roots are missing: the eigenvalues of PᵀP are the squares of P's singular values",
         ),
         Mistake(lambda W, k: stretch(W, k - 1), "off by one: there are `steps` factors, you took one fewer"),
     ),

@@ -32,13 +32,13 @@ def gradient_norms(model, x, y):
 
 
 def a_model_and_a_batch(generator):
-    """A small tanh network with lively weights, x (batch, T, input), and a class, or -1, for each step."""
+    """A small tanh network with lively weights, x (batch, T, input), and a class, or -1, for each step: all in float32, torch's own."""
     batch, T = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 6))
-    model = VanillaRNN(3, 5, 4, dtype=torch.float64)
+    model = VanillaRNN(3, 5, 4)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(0.6 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    x = torch.randn(batch, T, 3, generator=generator, dtype=torch.float64)
+            parameter.copy_(0.6 * torch.randn(parameter.shape, generator=generator))
+    x = torch.randn(batch, T, 3, generator=generator)
     y = torch.randint(4, (batch, T), generator=generator)
     y[:, :-1] = y[:, :-1].masked_fill(torch.rand(batch, T - 1, generator=generator) < 0.4, -1)
     return model, x, y
@@ -46,6 +46,11 @@ def a_model_and_a_batch(generator):
 
 def cross_entropy(outputs, y, reduction="mean"):
     return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), ignore_index=-1, reduction=reduction)
+
+
+def mean_of_means(outputs, y):
+    asked = [t for t in range(y.shape[1]) if (y[:, t] >= 0).any()]
+    return torch.stack([cross_entropy(outputs[:, t : t + 1], y[:, t : t + 1]) for t in asked]).mean()
 
 
 def through_time(model, x, y, of="h", first=0, detach=False, loss=cross_entropy):
@@ -76,7 +81,7 @@ GRADIENT_NORMS = Exercise(
     points=3,
     reference=gradient_norms,
     inputs=a_model_and_a_batch,
-    tolerance=1e-8,
+    tolerance=3e-6,
     hints=(
         "`model(x)` hands out the states when all is done: a gradient taken there has no way back through time. Run the "
         "recurrence yourself, a step at a time, and keep every h_t: its hook is called with the whole dL/dh_t.",
@@ -135,6 +140,14 @@ GRADIENT_NORMS = Exercise(
             "your mean counts the places where nothing is asked, y = -1: divide by the number of the others",
         ),
         Mistake(
+            lambda m, x, y: norms(total(m, x, y, loss=mean_of_means)),
+            "you took the mean at each step and then the mean of those: where fewer are asked, each then counts more",
+        ),
+        Mistake(
+            lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y.T))),
+            "outputs and targets are flattened in different orders: an output must meet the y of its own sequence and step",
+        ),
+        Mistake(
             lambda m, x, y: norms(total(m, x, y.clamp(min=0))),
             "you take y = -1 for a class: nothing is asked there, cross_entropy leaves it out with ignore_index=-1",
         ),
@@ -176,6 +189,7 @@ LINEAR = "norms that fall by powers of ten are a flat line on a linear axis: giv
 TWICE = "you took the logarithm and made the axis logarithmic too: do one of the two"
 FROM_ZERO = "your x begins at 0: time steps are numbered 1 ... T here, so hand x over to plot, too"
 WRONG_X = "the heights are right, their places on the x axis are not: norm number t belongs at x = t"
+LOG_STEPS = "your x axis is logarithmic: give the steps even distances, then a constant factor a step is a straight line"
 NO_XLABEL = "the x axis has no label: say that it is the time step"
 NO_YLABEL = "the y axis has no label: say what is drawn, the norm of dL/dh_t"
 NO_TITLE = "the figure has no title"
@@ -200,6 +214,7 @@ def judge_plot(plot, norms):
         TWICE: form != "norms" and drawing.yscale != "linear",
         FROM_ZERO: np.allclose(xs, steps - 1),
         WRONG_X: not np.allclose(xs, steps),
+        LOG_STEPS: drawing.xscale != "linear",
         NO_XLABEL: not drawing.xlabel.strip(),
         NO_YLABEL: not drawing.ylabel.strip(),
         NO_TITLE: not drawing.title.strip(),
@@ -249,6 +264,7 @@ PLOT_GRADIENT_NORMS = Exercise(
         Mistake(plotted(lambda norms: (range(2, len(norms) + 2), norms)), WRONG_X),
         Mistake(plotted(lambda norms: (range(1, len(norms)), norms[1:])), TOO_FEW),
         Mistake(plotted(lambda norms: (range(1, len(norms) + 1), norms.square())), NO_CURVE),
+        Mistake(plotted(xscale="log"), LOG_STEPS),
         Mistake(plotted(xlabel=""), NO_XLABEL),
         Mistake(plotted(ylabel=""), NO_YLABEL),
         Mistake(plotted(title=""), NO_TITLE),

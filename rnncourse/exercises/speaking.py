@@ -6,7 +6,17 @@ from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake, Wrong
 from rnncourse.exercises.clipping import in_turn
-from rnncourse.exercises.experiments import ENOUGH, PAIR, SWAPPED, as_share, model_and_number, outputs_of
+from rnncourse.exercises.experiments import (
+    ENOUGH,
+    NOT_SEEDED,
+    PAIR,
+    SWAPPED,
+    as_share,
+    fit,
+    model_and_number,
+    outputs_of,
+    seeded,
+)
 from rnncourse.exercises.generating import randomize
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
@@ -68,6 +78,14 @@ AGREEMENT = Exercise(
             "this is the number of passed tests: divide by how many there are",
         ),
         Mistake(
+            lambda m, p, r, w: 100 * (of(scores(m, p), r) > of(scores(m, p), w)).float().mean(),
+            "this is in per cent: return the share, between 0 and 1",
+        ),
+        Mistake(
+            lambda m, p, r, w: (of(scores(m, p), r) - of(scores(m, p), w)).sigmoid().mean(),
+            "this is the mean probability of the right word beside the wrong one: count the tests in which it is above one half",
+        ),
+        Mistake(
             lambda m, p, r, w: (of(scores(m, p, at=0), r) > of(scores(m, p, at=0), w)).float().mean(),
             "you look at the outputs after the first word: take those after the last, [:, -1]",
         ),
@@ -109,33 +127,40 @@ def agreement_experiment(words, k, tests, steps, seed):
     return model, [agreement(model, *test) for test in tests]
 
 
-def little_language(count, nouns_between, generator):
-    """Sentences of a language in which 0 ends and fills, 1 is "the", 2 "near", 3-5 | 6-8 nouns and 9-10 | 11-12 verbs of the two numbers.
+def little_language(count, between, generator):
+    """Sentences such as "dogs often run .", with ``between`` adverbs between noun and verb, in numbers: another language than the
+    notebook's, and sooner learned. 0 is the full stop, 1-2 adverbs, 3-5 | 6-8 nouns and 9-10 | 11-12 verbs of the two numbers.
 
-    Returns the sentences (count, 3 nouns_between + 5), their subjects' number, and for each its verb.
+    Returns the sentences (count, between + 3), and for each its verb in the right and in the wrong number.
     """
-    number = torch.randint(2, (count, 1), generator=generator)
 
-    def nouns(number):
-        return 3 + 3 * number + torch.randint(3, (count, 1), generator=generator)
+    def even(n, columns=1):
+        return torch.randint(n, (count, columns), generator=generator)
 
-    parts = [torch.zeros(count, 1, dtype=torch.long), torch.ones(count, 1, dtype=torch.long), nouns(number)]
-    for _ in range(nouns_between):
-        parts += [torch.full((count, 1), 2), torch.ones(count, 1, dtype=torch.long), nouns(1 - number)]
-    verb = torch.randint(2, (count, 1), generator=generator)
-    parts += [9 + 2 * number + verb, torch.zeros(count, 1, dtype=torch.long)]
-    return torch.cat(parts, dim=1), (9 + 2 * number + verb).squeeze(1), (9 + 2 * (1 - number) + verb).squeeze(1)
+    number, verb = even(2), 9 + even(2)
+    right, wrong = verb + 2 * number, verb + 2 * (1 - number)
+    stop = torch.zeros_like(verb)
+    words = torch.cat([3 + 3 * number + even(3), 1 + even(2, between), right, stop], dim=1)
+    return words, right.squeeze(1), wrong.squeeze(1)
 
 
 def speaking_runs(generator):
-    """In turn a run that must learn what stands next to each other, and one of 2 updates, which can't have."""
-    short, long = little_language(240, 0, generator)[0], little_language(40, 1, generator)[0]
-    words = torch.cat([F.pad(short, (0, 3)), long])
+    """In turn a run that must learn to agree, at once and past an adverb, and one of 2 updates, which can't have.
+
+    The first 32 sentences are all of one number: who trains on the first batch alone can't learn the other. And the last test
+    has two verbs of the right number, so that its share lies near a half, and is no mean of the others.
+    """
+    short, long = (little_language(140, between, generator)[0] for between in (0, 1))
+    words = torch.cat([F.pad(short, (0, 1)), long])[torch.randperm(280, generator=generator)]
+    singular = words[:, 0] < 6
+    words = torch.cat([words[singular][:32], words[~singular], words[singular][32:]])
+    words[32:] = words[32:][torch.randperm(248, generator=generator)]
     tests = []
     for between in range(3):
         sentences, right, wrong = little_language(41, between, generator)
-        tests.append((sentences[:, :-2], right, wrong))
-    return words, 13, tests, in_turn(generator, 80, 2), int(torch.randint(1000, (), generator=generator))
+        other = 9 + ((right - 9) ^ 1)  # of the same number
+        tests.append((sentences[:, :-2], right, other if between == 2 else wrong))
+    return words, 13, tests, in_turn(generator, 60, 2), int(torch.randint(1000, (), generator=generator))
 
 
 SHARES = "return one share for each test, in their order: {} are expected"
@@ -147,12 +172,16 @@ SHARES_IN_PERCENT = "your shares are in per cent: return them between 0 and 1"
 AVERAGED = "all your shares are the same number, the mean over the tests: each distance has its own"
 NOT_SHIFTED = "your network learned to repeat the word it has just heard: the target at each step is the next word, words[:, 1:]"
 STILL_GUESSES = (
-    "after 80 updates your model still guesses the next word: is `optimizer.step()` called, and are gradients set to zero before "
-    "each `backward`?"
+    "after 60 updates your model still guesses the next word: is `optimizer.step()` called, are gradients set to zero before each "
+    "`backward`, and does every output in the loss, at every place, meet the word that follows there?"
 )
 TOO_SLOW = (
-    "after 80 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of 32 sentences "
+    "after 60 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of 32 sentences "
     "drawn from all of `words`, and the loss over every next word"
+)
+FORGETFUL = (
+    "after 60 updates your model's verbs agree with a noun right before them, but not past an adverb: does it read whole sentences, "
+    "its state going on from word to word, in batches of 32 with Adam's rate at 0.01?"
 )
 TRAINED_AT_TWO = "asked for 2 updates your model has learned the language already: make just `steps` updates"
 
@@ -179,36 +208,38 @@ def judge_agreement(result, words, k, tests, steps, seed):
         if max(shares) > 1 and agree([100 * share for share in measured]):
             return SHARES_IN_PERCENT
         return AVERAGED if agree([mean] * len(tests)) else OTHER_SHARES
-    outputs = outputs_of(model, one_hot(words[:, :-1], k), k)
-    loss = F.cross_entropy(outputs.flatten(0, 1), words[:, 1:].flatten())
+    outputs = outputs_of(model, one_hot(words[:32, :-1], k), k)  # who has learned these alone does not guess, but is wrong
+    loss = F.cross_entropy(outputs.flatten(0, 1), words[:32, 1:].flatten())
     if steps < ENOUGH:
-        return TRAINED_AT_TWO if loss < 1.2 else ""
-    if (outputs.argmax(-1) == words[:, :-1]).float().mean() > 0.95:
+        return TRAINED_AT_TWO if loss < 1.2 else "" if seeded(model, seed) else NOT_SEEDED
+    if (outputs.argmax(-1) == words[:32, :-1]).float().mean() > 0.95:
         return NOT_SHIFTED
     if loss > 1.8:
         return STILL_GUESSES
-    return "" if measured[0] > 0.9 else TOO_SLOW
+    return TOO_SLOW if measured[0] < 0.95 else FORGETFUL if measured[1] < 0.95 else ""
 
 
-def spoken(target=slice(1, None), updates=None, lr=1e-2, learn=True, report=None):
-    """``agreement_experiment`` done another way, for the bank of mistakes."""
+def spoken(pairs=lambda batch: (batch[:, :-1], batch[:, 1:]), of_words=None, updates=None, lr=1e-2, learn=True, seed=None, report=None):
+    """``agreement_experiment`` done another way, for the bank of mistakes. ``pairs(batch)`` are the words that go in and come out."""
 
-    def answer(words, k, tests, steps, seed):
-        torch.manual_seed(seed)
+    def answer(words, k, tests, steps, its_seed):
+        def batch():
+            some = words[of_words] if of_words else words
+            heard, said = pairs(some[torch.randint(len(some), (32,))])
+            return one_hot(heard, k), said
+
+        torch.manual_seed(its_seed if seed is None else seed)
         model = VanillaRNN(k, 32, k)
-        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-        for _ in range(updates or steps):
-            batch = words[torch.randint(len(words), (32,))]
-            outputs = model(one_hot(batch[:, :-1], k))[0]
-            loss = F.cross_entropy(outputs.flatten(0, 1), batch[:, target].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            if learn:
-                optimizer.step()
+        fit(model, batch, updates or steps, lr, learn)
         shares = [float(agreement(model, *test)) for test in tests]
         return report(model, shares) if report else (model, shares)
 
     return answer
+
+
+def one_by_one(batch):
+    """Every word of a batch as a sequence of its own, and the word after it."""
+    return batch[:, :-1].reshape(-1, 1), batch[:, 1:].reshape(-1, 1)
 
 
 AGREEMENT_EXPERIMENT = Exercise(
@@ -236,9 +267,11 @@ AGREEMENT_EXPERIMENT = Exercise(
         Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT),
         Mistake(spoken(report=lambda model, shares: (model, [0.99, 0.66, 0.33])), OTHER_SHARES),
         Mistake(spoken(report=lambda model, shares: (model, [sum(shares) / 3] * 3)), AVERAGED),
-        Mistake(spoken(target=slice(None, -1)), NOT_SHIFTED),
+        Mistake(spoken(lambda batch: (batch[:, :-1], batch[:, :-1])), NOT_SHIFTED),
         Mistake(spoken(learn=False), STILL_GUESSES),
-        Mistake(spoken(lr=1.2e-3), TOO_SLOW),
+        Mistake(spoken(of_words=slice(32)), TOO_SLOW),
+        Mistake(spoken(one_by_one), FORGETFUL),
+        Mistake(spoken(seed=-1), NOT_SEEDED),
         Mistake(spoken(updates=80), TRAINED_AT_TWO),
     ),
 )
