@@ -142,6 +142,23 @@ def test_training_on_characters_learns_repeats_itself_and_ends_where_it_was_best
     assert bits(stopped, held_out).mean() < bits(overfitted, held_out).mean() - 0.05
 
 
+def test_training_on_characters_clips_and_lets_its_rate_fall_to_zero(monkeypatch):
+    rates, norms = [], []
+
+    class Watched(torch.optim.Adam):
+        def step(self):
+            (group,) = self.param_groups
+            rates.append(group["lr"])
+            norms.append(math.hypot(*(float(p.grad.norm()) for p in group["params"])))
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    options = {"batch_size": 4, "chunk": 6, "lr": 0.02, "clip_norm": 0.01, "progress": False}
+    train_characters(CharacterRNN(5, 6), text_of(300), 4, **options)
+    assert rates == pytest.approx([0.02, 0.015, 0.01, 0.005])
+    assert norms == pytest.approx([0.01] * 4, rel=1e-3)  # a new network's gradient is longer than that
+
+
 @pytest.mark.parametrize(
     "options, complaint",
     [

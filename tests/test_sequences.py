@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.datasets
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -618,6 +619,12 @@ def test_series_are_whole(series, first, last, low, high):
 
 def test_el_nino_runs_on_from_december_to_january():
     assert el_nino().diff().abs().max() < 5 and el_nino()["1950-02"] == 24.2
+
+
+def test_co2_is_the_mean_of_a_months_weeks():
+    weeks = statsmodels.datasets.co2.load_pandas().data["co2"]["1990-06-01":"1990-06-30"]
+    assert weeks.tolist() == [357.0, 356.6, 355.6, 355.5, 355.7]
+    assert co2()["1990-06"] == pytest.approx(weeks.mean())
 
 
 @pytest.mark.parametrize("name", FORMANTS)
