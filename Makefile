@@ -15,7 +15,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: help lab test test-marking bench notebooks clean
+.PHONY: help lab test test-marking bench notebooks slides clean
 
 help:
 	@echo 'make lab        open JupyterLab on the notebooks      LAB_ARGS="--port 9999" adds options'
@@ -24,7 +24,8 @@ help:
 	@echo 'make test-marking  the tests of rnncourse grade, hostile submissions among them'
 	@echo 'make bench      print the benchmarks'
 	@echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'
-	@echo 'make clean      remove .venv and caches'
+	@echo 'make slides     HTML slides of them, into slides/     NB=notebooks/03_bptt.ipynb takes only that one'
+	@echo 'make clean      remove .venv, slides and caches'
 	@echo 'The first of them installs everything into .venv; PYTHON=python3.12 and TORCH=... choose what with.'
 
 lab: $(INSTALLED)
@@ -52,8 +53,11 @@ bench: $(INSTALLED)
 notebooks: $(INSTALLED)
 	$(PY) tools/notebooks.py $(NB)
 
+slides: $(INSTALLED)
+	$(PY) tools/slides.py $(NB)
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build slides *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +
 

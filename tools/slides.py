@@ -12,7 +12,6 @@ import argparse
 import ast
 import copy
 import importlib.util
-import math
 import re
 import shutil
 import sys
@@ -29,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 SYLLABUS = NOTEBOOKS / "README.md"
 LINES = 26  # of code or printed text that a slide holds (slides.css)
-WIDTH = 100  # characters of such a line
+WIDTH, CELL = 100, 30  # characters of such a line, and of a line in a table's cell
 WORDS = 5  # of printed text that it holds below a picture
 
 
@@ -91,9 +90,20 @@ def height(output):
     """About how many lines of code an output is as high as; a picture gets what words leave it."""
     if is_picture(output):
         return LINES - WORDS
-    rows = output.get("data", {}).get("text/html", "").count("<tr")
+    if rows := re.findall("<tr.*?</tr>", output.get("data", {}).get("text/html", ""), re.DOTALL):
+        cells = [re.findall(">([^<]*)</t[hd]", row) for row in rows]
+        return sum(0.4 + max(1 + len(text) // CELL for text in row) for row in cells)
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
-    return math.ceil(1.35 * rows) if rows else sum(1 + len(line) // WIDTH for line in text.splitlines())
+    return sum(1 + len(line) // WIDTH for line in text.splitlines())
+
+
+def pieces(output):
+    """A long printed text in parts, each of which leaves room for a heading; any other output as it is."""
+    lines = output.get("text", "").splitlines()
+    if len(lines) <= LINES - 2:
+        return [output]
+    step = LINES - 8
+    return [{**output, "text": "\n".join(lines[i : i + step])} for i in range(0, len(lines), step)]
 
 
 def paged(cell):
@@ -101,7 +111,7 @@ def paged(cell):
     parts = split_code(without_drawing(cell.source))
     pages = [(part, []) for part in parts if part]
     used = len(parts[-1].splitlines()) + 2 if pages else LINES
-    for output in cell.outputs:
+    for output in (piece for whole in cell.outputs for piece in pieces(whole)):
         if used + height(output) > LINES or (is_picture(output) and pages[-1][0]):
             pages.append(("", []))
             used = 0
