@@ -122,7 +122,7 @@ def sigmoid_of_number(x):
     return (1 + math.tanh(x / 2)) / 2
 
 
-def descend(w, b, rate, steps, clip_norm=None, **unit):
+def descend(w, b, rate, steps, clip_norm=None):
     """Gradient descent on ``unit_loss`` from (w, b): the path, as rows (w, b, loss, norm of the gradient), steps + 1 of them."""
     for name, value in (("w", w), ("b", b)):
         check_finite(name, value)
@@ -132,7 +132,7 @@ def descend(w, b, rate, steps, clip_norm=None, **unit):
         check_positive("clip_norm", clip_norm)
     path = []
     for _ in range(steps + 1):
-        loss, dE_dw, dE_db = unit_loss(w, b, **unit)
+        loss, dE_dw, dE_db = unit_loss(w, b)
         norm = math.hypot(dE_dw, dE_db)
         path.append([w, b, loss, norm])
         scale = rate if clip_norm is None else rate * min(1.0, clip_norm / max(norm, 1e-12))  # as in clip_by_norm

@@ -12,7 +12,7 @@ step. Products are kept as a matrix of entries up to 1 and the logarithm of a sc
 import torch
 from torch import nn
 
-from rnncourse.arguments import check_choice, check_positive
+from rnncourse.arguments import check_choice
 from rnncourse.bptt import NONLINEARITIES
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.training import Together, WithReadout
@@ -147,15 +147,14 @@ def log_singular_values(J):
     return torch.linalg.svdvals(P[..., -1, :, :]).log() + log_scale[..., -1:]
 
 
-def log_norm_bound(W_hh, lags, max_slope=1.0):
-    """log (max φ' · σ)^k, the bound on log ‖∂h_T/∂h_{T-k}‖, for each lag k. φ' is at most 1 for tanh, ReLU and linear.
+def log_norm_bound(W_hh, lags):
+    """log (max φ' · σ)^k, the bound on log ‖∂h_T/∂h_{T-k}‖, for each lag k: max φ' is 1 for tanh, ReLU and linear.
 
     W_hh (..., n, n), lags (k,) -> (..., k).
     """
-    check_positive("max_slope", max_slope)
     _check_square("W_hh", W_hh)
     sigma = spectral_norm(W_hh)
-    return torch.as_tensor(lags, dtype=sigma.dtype, device=sigma.device) * (max_slope * sigma).log().unsqueeze(-1)
+    return torch.as_tensor(lags, dtype=sigma.dtype, device=sigma.device) * sigma.log().unsqueeze(-1)
 
 
 def lyapunov_exponents(J, warmup=0, count=None):

@@ -86,12 +86,12 @@ def success_curve(ax, x, successes, runs, label=None, **style):
     return ax.errorbar(x, share, yerr=errors, label=label, capsize=3, **{"markevery": 1, **style})
 
 
-def mean_interval(y, confidence=0.95):
-    """The t-interval of the mean over the first axis, of the runs: (low, high), each of the shape of one run."""
+def mean_interval(y):
+    """The 95 % t-interval of the mean over the first axis, of the runs: (low, high), each of the shape of one run."""
     y = to_numpy(y)
     if y.ndim == 0 or len(y) < 2:
         raise ValueError(f"y: expected at least two runs along its first axis, got shape {y.shape}")
-    half = stats.t.ppf((1 + confidence) / 2, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
+    half = stats.t.ppf(0.975, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
     return y.mean(axis=0) - half, y.mean(axis=0) + half
 
 

@@ -435,13 +435,6 @@ def co2():
     return weekly.resample("MS").mean().to_period("M").rename("CO2, ppm")
 
 
-def sunspots():
-    """Yearly number of sunspots, 1700 to 2008: a pandas Series with yearly periods."""
-    table = datasets.sunspots.load_pandas().data
-    years = pd.period_range("1700", periods=len(table), freq="Y")
-    return pd.Series(table["SUNACTIVITY"].to_numpy(), index=years, name="sunspots a year")
-
-
 FORMANTS = {
     "a": (730, 1090, 2440),
     "i": (270, 2290, 3010),

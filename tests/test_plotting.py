@@ -191,11 +191,6 @@ def test_the_band_is_the_t_interval_of_the_mean():
     assert np.allclose(mean_interval(RUNS), (low, high))
 
 
-def test_a_wider_confidence_is_a_wider_interval():
-    low, high = mean_interval(RUNS[:, 0], confidence=0.99)
-    assert np.allclose((low, high), stats.ttest_1samp(RUNS[:, 0], 0).confidence_interval(0.99))
-
-
 def test_the_band_may_be_the_range():
     fig, ax = figure()
     curve(ax, np.arange(7), RUNS, band="range")

@@ -38,7 +38,6 @@ from rnncourse.sequences import (
     last_outputs,
     one_hot,
     pad,
-    sunspots,
     vowel,
     windows,
 )
@@ -606,7 +605,6 @@ def test_digits():
     [
         (el_nino, "1950-01", "2010-12", 15, 30),
         (co2, "1958-03", "2001-12", 310, 375),
-        (sunspots, "1700", "2008", 0, 200),
     ],
 )
 def test_series_are_whole(series, first, last, low, high):
