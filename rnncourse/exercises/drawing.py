@@ -1,4 +1,4 @@
-"""What a figure shows, in plain numbers and words: what the check of a plot looks at, and what of a plot travels between processes."""
+"""What a figure shows, in plain numbers and words: what a plot's check looks at, and what travels in marking."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Drawing:
-    """One pair of axes: its words, its scales, and every row of points drawn in it, as pairs (xs, ys) of tuples of numbers."""
+    """One pair of axes: its words, its scales, and every row of points in it, a pair (xs, ys) of tuples of numbers."""
 
     title: str = ""
     xlabel: str = ""
@@ -56,7 +56,9 @@ def _of_axes(ax, figure):
     rows = [line.get_data(orig=False) for line in ax.get_lines()]
     rows += [np.asarray(dots.get_offsets()).T for dots in ax.collections if len(dots.get_offsets())]
     if ax.patches and all(hasattr(bar, "get_height") for bar in ax.patches):
-        rows.append(([bar.get_x() + bar.get_width() / 2 for bar in ax.patches], [bar.get_height() for bar in ax.patches]))
+        rows.append(
+            ([bar.get_x() + bar.get_width() / 2 for bar in ax.patches], [bar.get_height() for bar in ax.patches])
+        )
     titles = [ax.get_title(loc=place) for place in ("center", "left", "right")] + [figure.get_suptitle()]
     return Drawing(
         title=next((title for title in titles if title.strip()), ""),

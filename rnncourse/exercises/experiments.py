@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake, Wrong
-from rnncourse.exercises.clipping import in_turn
+from rnncourse.exercises.inputs import in_turn, whole
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
@@ -24,13 +24,15 @@ def copy_last_half(symbols, k=8):
 
 
 def some_symbols(generator):
-    batch, half, k = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 3, 4))
+    batch, half, k = (whole(generator, low, low + 3) for low in (3, 3, 4))
     return torch.randint(k, (batch, 2 * half), generator=generator), k
 
 
 def with_blanks(symbols, k, blank=None, size=None):
     half = symbols.shape[1] // 2
-    return one_hot(torch.cat([symbols, torch.full_like(symbols[:, :half], k if blank is None else blank)], 1), size or k + 1)
+    return one_hot(
+        torch.cat([symbols, torch.full_like(symbols[:, :half], k if blank is None else blank)], 1), size or k + 1
+    )
 
 
 def silent(symbols, k):
@@ -49,27 +51,33 @@ COPY_LAST_HALF = Exercise(
     inputs=some_symbols,
     tolerance=0.0,
     hints=(
-        "The network reads n symbols, then speaks for n/2 steps, in which it must be given something: the blank. How many steps are "
-        "there, and how many different inputs?",
-        "x: the n symbols, then n/2 times the number k, all one-hot over k + 1 places. y: symbols n/2 ... n, as numbers.",
-        "`last_half = symbols[:, n // 2 :]`; `x = one_hot(torch.cat([symbols, torch.full_like(last_half, k)], dim=1), k + 1)`; "
-        "return `x, last_half`.",
+        "The network reads n symbols, then speaks for n/2 steps, in which it must be given something: the blank. How "
+        "many steps are there, and how many different inputs?",
+        "x: the n symbols, then n/2 times the number k, all one-hot over k + 1 places. y: symbols n/2 ... n, as "
+        "numbers.",
+        "`last_half = symbols[:, n // 2 :]`; `x = one_hot(torch.cat([symbols, torch.full_like(last_half, k)], dim=1), "
+        "k + 1)`; return `x, last_half`.",
     ),
-    why="While the network speaks, its input must not tell anything but that it is time to speak, so the blank needs a place of its "
-    "own: 9 inputs for 8 symbols. Every symbol must be kept for n/2 steps, and while it waits the others pass.",
+    why="While the network speaks, its input must not tell anything but that it is time to speak, so the blank needs "
+    "a place of its own: 9 inputs for 8 symbols. Every symbol must be kept for n/2 steps, and while it waits the "
+    "others pass.",
     mistakes=(
         Mistake(
             lambda s, k: (with_blanks(s, k), s[:, : s.shape[1] // 2]),
             "your targets are the first half of the symbols: the last half is asked for",
         ),
-        Mistake(lambda s, k: (with_blanks(s, k), half_of(s).flip(1)), "your targets run backwards: same order as they were read"),
+        Mistake(
+            lambda s, k: (with_blanks(s, k), half_of(s).flip(1)),
+            "your targets run backwards: same order as they were read",
+        ),
         Mistake(
             lambda s, k: (one_hot(s, k + 1), half_of(s)),
             "your x ends with the last symbol: n/2 blanks must follow, the steps at which the network speaks",
         ),
         Mistake(
             lambda s, k: (silent(s, k), half_of(s)),
-            "your blanks are rows of zeros: the blank is an input of its own, number k, and its row has a 1 in the last place",
+            "your blanks are rows of zeros: the blank is an input of its own, number k, and its row has a 1 in the "
+            "last place",
         ),
         Mistake(
             lambda s, k: (with_blanks(s, k, blank=0, size=k), half_of(s)),
@@ -128,9 +136,9 @@ def copy_experiment(test, steps, seed):
 
 
 def copy_runs(generator):
-    """In turn a run that must learn 4 symbols, with a test that could be learned by heart, and one of 2 updates, which can't have."""
+    """In turn a run that must learn 4 symbols, its test short enough for learning by heart, and one of 2 updates."""
     size, steps = in_turn(generator, ((24, 4), 50), ((200, 6), 2))
-    return torch.randint(8, size, generator=generator), steps, int(torch.randint(1000, (), generator=generator))
+    return torch.randint(8, size, generator=generator), steps, whole(generator, 0, 999)
 
 
 PAIR = "return a pair: the trained model, and the number that you measured"
@@ -142,24 +150,27 @@ IS_ERROR_RATE = "this is the share of wrong symbols: the accuracy is the share o
 WHOLE = "you count whole sequences: count symbols, each one that is right"
 FIRST_STEPS = "you look at the first outputs: the network speaks at the last n/2 steps"
 OTHER_NUMBER = (
-    "the accuracy that you return is not the one that your model has on `test`: measure it at the end, on `test`, of the "
-    "model that you return (not on a training batch, and not a number from elsewhere)"
+    "the accuracy that you return is not the one that your model has on `test`: measure it at the end, on `test`, of "
+    "the model that you return (not on a training batch, and not a number from elsewhere)"
 )
 NOT_TRAINED = (
-    "after 50 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, and do the "
-    "outputs that go into the loss belong to the steps at which the network speaks?"
+    "after 50 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, "
+    "and do the outputs that go into the loss belong to the steps at which the network speaks?"
 )
 ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
-SLOW = "after 50 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and batches of 32"
+SLOW = (
+    "after 50 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and "
+    "batches of 32"
+)
 NOT_SEEDED = (
-    "your network did not start where `seed` would have it: call `torch.manual_seed(seed)`, and make the network next, so that "
-    "the run can be repeated"
+    "your network did not start where `seed` would have it: call `torch.manual_seed(seed)`, and make the network next, "
+    "so that the run can be repeated"
 )
 IGNORES_STEPS = "asked for 2 updates your model has learned the task already: make just `steps` updates"
 
 
 def outputs_of(model, x, size):
-    """What a learner's model says of x: (batch, T, size). ``Wrong`` if it is no model, or says something of another shape."""
+    """What a learner's model says of x: (batch, T, size). ``Wrong`` if it is no model, or says something else."""
     if not callable(model):
         raise Wrong(NO_MODEL)
     with torch.no_grad():
@@ -236,7 +247,7 @@ def judge_copy(result, test, steps, seed):
 
 
 def fit(model, batch, updates, lr, learn=True):
-    """Train on ``batch()``, an x and the targets of its last steps, for the banks of mistakes: without clipping, which none lacks."""
+    """Train on ``batch()``, an x and the targets of its last steps, for the banks of mistakes, without clipping."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for _ in range(updates if learn else 0):
         x, y = batch()
@@ -246,7 +257,14 @@ def fit(model, batch, updates, lr, learn=True):
         optimizer.step()
 
 
-def copied(batches=lambda test: torch.randint(8, (32, test.shape[1])), updates=None, lr=3e-3, learn=True, seed=None, report=None):
+def copied(
+    batches=lambda test: torch.randint(8, (32, test.shape[1])),
+    updates=None,
+    lr=3e-3,
+    learn=True,
+    seed=None,
+    report=None,
+):
     """``copy_experiment`` done another way, for the bank of mistakes. ``batches(test)`` gives each training batch."""
 
     def answer(test, steps, its_seed):
@@ -270,16 +288,18 @@ COPY_EXPERIMENT = Exercise(
     trials=2,
     seconds=30.0,
     hints=(
-        "Three parts: make the model, train it on batches that it has never seen, measure it on `test`. Which outputs go into the "
-        "loss, those of all steps?",
-        "The network speaks at the last n/2 steps: `model(x)[0][:, -n // 2 :]`, of shape (batch, n/2, 8). Cross-entropy against y, "
-        "Adam with rate 0.003, batches of 32 fresh sequences from your `copy_last_half`, gradients clipped to norm 1.",
-        "In the loop: `x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))`, `outputs = model(x)[0][:, -y.shape[1] :]`, "
-        "`F.cross_entropy(outputs.flatten(0, 1), y.flatten())`, zero_grad, backward, step. After it the same outputs for `test`, "
-        "and `(outputs.argmax(-1) == y).float().mean()`.",
+        "Three parts: make the model, train it on batches that it has never seen, measure it on `test`. Which outputs "
+        "go into the loss, those of all steps?",
+        "The network speaks at the last n/2 steps: `model(x)[0][:, -n // 2 :]`, of shape (batch, n/2, 8). "
+        "Cross-entropy against y, Adam with rate 0.003, batches of 32 fresh sequences from your `copy_last_half`, "
+        "gradients clipped to norm 1.",
+        "In the loop: `x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))`, `outputs = model(x)[0][:, "
+        "-y.shape[1] :]`, `F.cross_entropy(outputs.flatten(0, 1), y.flatten())`, zero_grad, backward, step. After it "
+        "the same outputs for `test`, and `(outputs.argmax(-1) == y).float().mean()`.",
     ),
-    why="Fresh batches make the training loss an honest one, and `test`, which no update has seen, makes the accuracy comparable "
-    "between lengths. Nothing in the function knows how long the sequences are, so one function serves the whole curve.",
+    why="Fresh batches make the training loss an honest one, and `test`, which no update has seen, makes the accuracy "
+    "comparable between lengths. Nothing in the function knows how long the sequences are, so one function serves the "
+    "whole curve.",
     mistakes=(
         Mistake(copied(report=lambda m, r, o, y: r.mean()), PAIR),
         Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED),

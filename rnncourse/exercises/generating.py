@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake
-from rnncourse.exercises.clipping import in_turn
+from rnncourse.exercises.inputs import in_turn, whole
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
@@ -21,13 +21,13 @@ def generate(model, start, length, temperature=1.0):
 
 
 def a_speaker(generator):
-    """In turn a loaded die at a temperature of 2, a lively network near 0, where it says its favourites, and a parrot at 1."""
+    """In turn a loaded die at temperature 2, a lively network near 0, where it says its favourites, a parrot at 1."""
     make = in_turn(generator, a_die, a_lively_one, a_parrot)
     return make(generator)
 
 
 def a_start(generator, words):
-    return torch.randint(words, (int(torch.randint(4, 7, (), generator=generator)),), generator=generator)
+    return torch.randint(words, (whole(generator, 4, 6),), generator=generator)
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def a_die(generator):
     model = VanillaRNN(8, 4, 8)
     for parameter in model.parameters():
         parameter.zero_()
-    model.W_hy.bias[torch.randint(8, (), generator=generator)] = 3.0
+    model.W_hy.bias[whole(generator, 0, 7)] = 3.0
     return model, a_start(generator, 8), 300, 2.0
 
 
@@ -87,18 +87,18 @@ READ_TWICE = "the last word of `start` is read twice: the outputs at it already 
 BACKWARDS = "`start` is read backwards"
 LAST_OUTPUT = "you take the output at the first word of `start`: the one at its last word tells what comes next"
 NOT_ONE_HOT = (
-    "the network does not hear the word that it said: hand it on one-hot, not the probabilities that it was drawn from, and not "
-    "the start again"
+    "the network does not hear the word that it said: hand it on one-hot, not the probabilities that it was drawn "
+    "from, and not the start again"
 )
 FAVOURITE = (
-    "at a temperature of 2 it still says its favourite nearly always: draw from the probabilities, torch.multinomial(p, 1), and "
-    "divide by the temperature, don't multiply"
+    "at a temperature of 2 it still says its favourite nearly always: draw from the probabilities, "
+    "torch.multinomial(p, 1), and divide by the temperature, don't multiply"
 )
 NO_TEMPERATURE = "the temperature has no effect: divide the outputs by it before the softmax"
 EVENLY = "every word comes equally often: draw with the probabilities softmax(outputs / temperature)"
 ELSE = (
-    "the words are not those that this network says: does it read all of `start` once, are its outputs at the last word divided by "
-    "the temperature, and do the state and the word drawn go into the next step?"
+    "the words are not those that this network says: does it read all of `start` once, are its outputs at the last "
+    "word divided by the temperature, and do the state and the word drawn go into the next step?"
 )
 
 
@@ -194,16 +194,16 @@ GENERATE = Exercise(
     judge=judge_words,
     trials=3,
     hints=(
-        "First let the network read `start`. Its outputs at the last word are the scores of the first new word. What must it be given "
-        "to say the second?",
-        "Two things go on from word to word: the state h, which the call returns, and the word just drawn, which is the next input. "
-        "The probabilities are softmax(outputs / temperature).",
-        "`outputs, h = model(one_hot(start, model.input_size).unsqueeze(0))`; then `length` times: `p = torch.softmax(outputs[0, -1] "
-        "/ temperature, dim=0)`, `w = int(torch.multinomial(p, 1))`, `outputs, h = model(one_hot(torch.tensor([[w]]), "
-        "model.input_size), h)`.",
+        "First let the network read `start`. Its outputs at the last word are the scores of the first new word. What "
+        "must it be given to say the second?",
+        "Two things go on from word to word: the state h, which the call returns, and the word just drawn, which is "
+        "the next input. The probabilities are softmax(outputs / temperature).",
+        "`outputs, h = model(one_hot(start, model.input_size).unsqueeze(0))`; then `length` times: `p = "
+        "torch.softmax(outputs[0, -1] / temperature, dim=0)`, `w = int(torch.multinomial(p, 1))`, `outputs, h = "
+        "model(one_hot(torch.tensor([[w]]), model.input_size), h)`.",
     ),
-    why="The state carries all that was said, so each word costs one step, however long the text. Dividing by the temperature "
-    "sharpens the probabilities below 1 and flattens them above; near 0 only the favourite is left.",
+    why="The state carries all that was said, so each word costs one step, however long the text. Dividing by the "
+    "temperature sharpens the probabilities below 1 and flattens them above; near 0 only the favourite is left.",
     mistakes=(
         Mistake(said(carry=False), FORGETS),
         Mistake(said(all_of_start=False), LAST_ONLY),

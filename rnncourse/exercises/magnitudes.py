@@ -5,15 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-from rnncourse.exercises.clipping import in_turn, uniform
-
-
-def whole(generator, low, high):
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def normal(generator, *shape):
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+from rnncourse.exercises.inputs import in_turn, normal, uniform, whole
 
 
 def diagonal(*entries):
@@ -34,8 +26,10 @@ def bound_after(sigma, slope, steps=50):
 
 
 def bounds(generator):
-    """In turn: σ above 1 and the product below, all above 1, and σ below 1; 20 to 40 steps, after which no bound is tiny."""
-    sigma, factor = in_turn(generator, ((1.02, 1.2), (0.93, 0.97)), ((1.25, 1.5), (1.05, 1.15)), ((0.96, 0.99), (0.92, 0.95)))
+    """In turn: σ above 1 and the product below, all above 1, and σ below 1; 20 to 40 steps: no bound is tiny."""
+    sigma, factor = in_turn(
+        generator, ((1.02, 1.2), (0.93, 0.97)), ((1.25, 1.5), (1.05, 1.15)), ((0.96, 0.99), (0.92, 0.95))
+    )
     sigma, factor = uniform(generator, *sigma), uniform(generator, *factor)
     return sigma, factor / sigma, whole(generator, 20, 40)
 
@@ -51,17 +45,18 @@ BOUND_AFTER = Exercise(
     inputs=bounds,  # to the default tolerance: a float32 tensor's power is right to 1e-6
     hints=(
         "What is the most that one step back can do to the length of a gradient? Which two numbers have a part in it?",
-        "One step multiplies the length by at most sigma · slope, fifty steps by at most its fiftieth power. Below 1 that bound "
-        "falls to 0 and takes the gradient along; above 1 it grows, and whether the gradient does is open.",
+        "One step multiplies the length by at most sigma · slope, fifty steps by at most its fiftieth power. Below 1 "
+        "that bound falls to 0 and takes the gradient along; above 1 it grows, and whether the gradient does is open.",
         "`factor = sigma * slope`; return `factor**steps` and `'vanishes' if factor < 1 else 'may explode'`.",
     ),
-    why="‖∂h_T/∂h_t‖ ≤ (φ'_max · σ)^(T-t). A bound that goes to 0 forces the gradient to 0. A bound that grows forces nothing: "
-    "it is reached only if every slope is the largest and every step stretches just the direction that the step before "
-    "delivered. That is why the other verdict is 'may explode'.",
+    why="‖∂h_T/∂h_t‖ ≤ (φ'_max · σ)^(T-t). A bound that goes to 0 forces the gradient to 0. A bound that grows forces "
+    "nothing: it is reached only if every slope is the largest and every step stretches just the direction that the "
+    "step before delivered. That is why the other verdict is 'may explode'.",
     mistakes=(
         Mistake(
             lambda s, p, k: (s**k, verdict(s)),
-            "you left out the slope: each step multiplies the gradient by φ' too, at most slope, so the factor is sigma · slope",
+            "you left out the slope: each step multiplies the gradient by φ' too, at most slope, so the factor is "
+            "sigma · slope",
         ),
         Mistake(
             lambda s, p, k: (s**k, verdict(s * p)),
@@ -69,16 +64,17 @@ BOUND_AFTER = Exercise(
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, verdict(s)),
-            "the magnitude is right; the verdict looks at sigma alone. What decides is whether sigma · slope is below 1",
+            "the magnitude is right; the verdict looks at sigma alone. What decides is sigma · slope, below 1 or above",
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, "explodes" if s * p > 1 else "vanishes"),
-            "'explodes' says more than the bound does: above 1 it only allows growth, the gradient may still vanish below it",
+            "'explodes' says more than the bound does: above 1 it only allows growth, the gradient may still vanish "
+            "below it",
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, "may explode"),
-            "you say 'may explode' where sigma · slope is below 1: the bound then falls to 0 as the steps go on, however far it has "
-            "come after `steps` of them, and takes the gradient along",
+            "you say 'may explode' where sigma · slope is below 1: the bound then falls to 0 as the steps go on, "
+            "however far it has come after `steps` of them, and takes the gradient along",
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, verdict(s * p).capitalize()),
@@ -136,9 +132,9 @@ GRADIENT_AFTER = Exercise(
         "dL/dh_{t-1} = W_hhᵀ dL/dh_t: multiply v by the transpose, `steps` times, and take the length of what is left.",
         "`for _ in range(steps): v = W_hh.T @ v`, then `v.norm()`. Or `torch.linalg.matrix_power(W_hh.T, steps) @ v`.",
     ),
-    why="The forward pass multiplies by W_hh, the backward pass by its transpose. With W_hh = σQ, Q orthogonal, the result is "
-    "σ^steps ‖v‖ and reaches the bound, whatever v is. With any other W_hh most gradients stay below it; by how much depends "
-    "on W_hh and on the direction of v.",
+    why="The forward pass multiplies by W_hh, the backward pass by its transpose. With W_hh = σQ, Q orthogonal, the "
+    "result is σ^steps ‖v‖ and reaches the bound, whatever v is. With any other W_hh most gradients stay below it; by "
+    "how much depends on W_hh and on the direction of v.",
     mistakes=(
         Mistake(
             lambda W, v, k: (torch.linalg.matrix_power(W, k) @ v).norm(),
@@ -150,7 +146,8 @@ GRADIENT_AFTER = Exercise(
         ),
         Mistake(
             lambda W, v, k: torch.linalg.eigvals(W).abs().max() ** k * v.norm(),
-            "this is the spectral radius to the power: it tells the growth a step in the end, not the length after `steps` steps",
+            "this is the spectral radius to the power: it tells the growth a step in the end, not the length after "
+            "`steps` steps",
         ),
         Mistake(
             lambda W, v, k: torch.linalg.matrix_norm(torch.linalg.matrix_power(W, k), 2),
@@ -160,16 +157,26 @@ GRADIENT_AFTER = Exercise(
             lambda W, v, k: powered(W, v, k).norm() / v.norm(),
             "you divided by the length of v: the magnitude itself is asked for, not the ratio",
         ),
-        Mistake(lambda W, v, k: powered(W, v, k - 1).norm(), "off by one: there are `steps` products, you made one fewer"),
-        Mistake(lambda W, v, k: powered(W, v, k + 1).norm(), "off by one: there are `steps` products, you made one more"),
+        Mistake(
+            lambda W, v, k: powered(W, v, k - 1).norm(), "off by one: there are `steps` products, you made one fewer"
+        ),
+        Mistake(
+            lambda W, v, k: powered(W, v, k + 1).norm(), "off by one: there are `steps` products, you made one more"
+        ),
         Mistake(
             lambda W, v, k: ((W.T**k) @ v).norm(),
             "`**` takes the power of every entry: a matrix power is torch.linalg.matrix_power, or products in a loop",
         ),
-        Mistake(lambda W, v, k: powered(W, v, k).square().sum(), "the square root is missing: this is the squared length"),
+        Mistake(
+            lambda W, v, k: powered(W, v, k).square().sum(), "the square root is missing: this is the squared length"
+        ),
         Mistake(lambda W, v, k: powered(W, v, k), "this is the gradient itself: return its length, one number"),
-        Mistake(lambda W, v, k: powered(W, v, k).abs().sum(), "this is the sum of absolute values: the length is `norm()`"),
-        Mistake(lambda W, v, k: powered(W, v, 50).norm(), "you took 50 steps whatever `steps` says: 50 is only its default"),
+        Mistake(
+            lambda W, v, k: powered(W, v, k).abs().sum(), "this is the sum of absolute values: the length is `norm()`"
+        ),
+        Mistake(
+            lambda W, v, k: powered(W, v, 50).norm(), "you took 50 steps whatever `steps` says: 50 is only its default"
+        ),
     ),
 )
 
@@ -182,7 +189,7 @@ def is_highway(W):
 
 
 def candidates(generator):
-    """In turn: a rotation and a reflection; what resembles them in one respect each; what is orthogonal but for 0.02 %."""
+    """In turn: a rotation, a reflection, what resembles them in one respect each, what is off by 0.02 %."""
     n = 2 * whole(generator, 2, 3)
     Q = orthogonal(generator, n)
     rotation = Q * torch.where(torch.arange(n) == 0, torch.linalg.det(Q).sign(), 1.0)
@@ -219,25 +226,29 @@ IS_HIGHWAY = Exercise(
     tolerance=0.0,
     hints=(
         "A highway keeps the length of every gradient, whatever its direction. Which property of W_hh says just that?",
-        "‖Wᵀv‖ = ‖v‖ for every v is the same as WᵀW = I, and the same as: all singular values are 1. Numbers are rounded: allow "
-        "differences up to 1e-6.",
-        "`torch.allclose(W.T @ W, torch.eye(len(W), dtype=W.dtype), atol=1e-6)`, or `torch.linalg.svdvals(W)` all near 1.",
+        "‖Wᵀv‖ = ‖v‖ for every v is the same as WᵀW = I, and the same as: all singular values are 1. Numbers are "
+        "rounded: allow differences up to 1e-6.",
+        "`torch.allclose(W.T @ W, torch.eye(len(W), dtype=W.dtype), atol=1e-6)`, or `torch.linalg.svdvals(W)` all "
+        "near 1.",
     ),
-    why="‖Wᵀv‖² = vᵀWWᵀv, which is ‖v‖² for every v only if WWᵀ = I (for a square matrix the same as WᵀW = I). Determinants "
-    "and eigenvalues say less: a shear has determinant 1 and only the eigenvalue 1, and stretches some directions at the "
-    "cost of others.",
+    why="‖Wᵀv‖² = vᵀWWᵀv, which is ‖v‖² for every v only if WWᵀ = I (for a square matrix the same as WᵀW = I). "
+    "Determinants and eigenvalues say less: a shear has determinant 1 and only the eigenvalue 1, and stretches some "
+    "directions at the cost of others.",
     mistakes=(
         Mistake(
             lambda W: close(torch.linalg.det(W).abs(), 1.0),
-            "you looked at the determinant: it is ±1 for a shear too, which stretches one direction and squeezes another",
+            "you looked at the determinant: it is ±1 for a shear too, which stretches one direction and squeezes "
+            "another",
         ),
         Mistake(
             lambda W: close(torch.linalg.eigvals(W).abs(), 1.0),
-            "you looked at the eigenvalues: all of modulus 1 is not enough, since W need not be normal. Singular values tell",
+            "you looked at the eigenvalues: all of modulus 1 is not enough, since W need not be normal. Singular "
+            "values tell",
         ),
         Mistake(
             lambda W: close(torch.linalg.eigvals(W).abs().max(), 1.0),
-            "you looked at the spectral radius: that is the growth in the long run, not what one step does to every direction",
+            "you looked at the spectral radius: that is the growth in the long run, not what one step does to every "
+            "direction",
         ),
         Mistake(
             lambda W: close(torch.linalg.matrix_norm(W, 2), 1.0),
@@ -265,7 +276,8 @@ IS_HIGHWAY = Exercise(
         ),
         Mistake(
             lambda W: close(W.square().sum(), len(W)),
-            "the squared entries add up to n where the squared singular values do so: that is their mean, and each must be 1",
+            "the squared entries add up to n where the squared singular values do so: that is their mean, and each "
+            "must be 1",
         ),
         Mistake(
             lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype)) and bool(torch.linalg.det(W) > 0),
@@ -315,19 +327,21 @@ STRETCH = Exercise(
     inputs=nearly_orthogonal,
     tolerance=1e-8,
     hints=(
-        "What carries a gradient `steps` steps back through a linear network, as one matrix? And which numbers of a matrix say by "
-        "how much it shortens and lengthens vectors?",
-        "That matrix is (Wᵀ)^steps. Its smallest singular value is the least that any direction keeps, its largest the most.",
-        "`s = torch.linalg.svdvals(torch.linalg.matrix_power(W, steps))`; return `s.min(), s.max()`. (A matrix and its transpose "
-        "have the same singular values.)",
+        "What carries a gradient `steps` steps back through a linear network, as one matrix? And which numbers of a "
+        "matrix say by how much it shortens and lengthens vectors?",
+        "That matrix is (Wᵀ)^steps. Its smallest singular value is the least that any direction keeps, its largest "
+        "the most.",
+        "`s = torch.linalg.svdvals(torch.linalg.matrix_power(W, steps))`; return `s.min(), s.max()`. (A matrix and "
+        "its transpose have the same singular values.)",
     ),
-    why="The image of all vectors of length 1 under a matrix is an ellipsoid, and its half-axes are the singular values. For an "
-    "orthogonal W both numbers are 1, after any number of steps: that is the highway. The singular values of a power are not "
-    "the powers of the singular values unless W is normal.",
+    why="The image of all vectors of length 1 under a matrix is an ellipsoid, and its half-axes are the singular "
+    "values. For an orthogonal W both numbers are 1, after any number of steps: that is the highway. The singular "
+    "values of a power are not the powers of the singular values unless W is normal.",
     mistakes=(
         Mistake(
             lambda W, k: extremes(torch.linalg.svdvals(W) ** k),
-            "you took powers of the singular values: the steps turn directions too, so take the singular values of the power",
+            "you took powers of the singular values: the steps turn directions too, so take the singular values of "
+            "the power",
         ),
         Mistake(
             lambda W, k: extremes(torch.linalg.eigvals(W).abs() ** k),

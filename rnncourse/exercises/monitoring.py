@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake
 from rnncourse.exercises.drawing import describe
+from rnncourse.exercises.inputs import whole
 from rnncourse.plotting import figure
 from rnncourse.recurrence import VanillaRNN
 
@@ -32,8 +33,8 @@ def gradient_norms(model, x, y):
 
 
 def a_model_and_a_batch(generator):
-    """A small tanh network with lively weights, x (batch, T, input), and a class, or -1, for each step: all in float32, torch's own."""
-    batch, T = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (3, 6))
+    """A small tanh network with lively weights, x (batch, T, input), and a class, or -1, for each step; in float32."""
+    batch, T = (whole(generator, low, low + 3) for low in (3, 6))
     model = VanillaRNN(3, 5, 4)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -54,7 +55,7 @@ def mean_of_means(outputs, y):
 
 
 def through_time(model, x, y, of="h", first=0, detach=False, loss=cross_entropy):
-    """dL/dh_t, or dL/da_t, (T, batch, hidden); from ``first`` on, h_0 counted as 0, if asked; with states cut from the past."""
+    """dL/dh_t, or dL/da_t, (T, batch, hidden), that of h_0 first unless ``first``; ``detach`` cuts the past off."""
     h = x.new_zeros(len(x), model.hidden_size).requires_grad_()
     kept, outputs = {"h": [h], "a": [h]}, []
     for x_t in x.unbind(1):
@@ -83,28 +84,30 @@ GRADIENT_NORMS = Exercise(
     inputs=a_model_and_a_batch,
     tolerance=3e-6,
     hints=(
-        "`model(x)` hands out the states when all is done: a gradient taken there has no way back through time. Run the "
-        "recurrence yourself, a step at a time, and keep every h_t: its hook is called with the whole dL/dh_t.",
+        "`model(x)` hands out the states when all is done: a gradient taken there has no way back through time. Run "
+        "the recurrence yourself, a step at a time, and keep every h_t: its hook is called with the whole dL/dh_t.",
         "In a loop over t: `h = torch.tanh(model.W_xh(x[:, t]) + model.W_hh(h))`, then `h.register_hook(...)` or "
-        "`h.retain_grad()`, and `model.W_hy(h)` is the output. After the loop: the loss, and `backward()`. Hooks are called from "
-        "the last step to the first, so say in each which t it is for.",
+        "`h.retain_grad()`, and `model.W_hy(h)` is the output. After the loop: the loss, and `backward()`. Hooks are "
+        "called from the last step to the first, so say in each which t it is for.",
         "`states.append(h); h.retain_grad()` in the loop, `outputs.append(model.W_hy(h))`; then `loss = "
         "F.cross_entropy(torch.stack(outputs, 1).flatten(0, 1), y.flatten(), ignore_index=-1); loss.backward()`; and "
         "`torch.stack([h.grad.norm() for h in states])`.",
     ),
-    why="A hook on h_t is called in the backward pass, when the share through the output at t and the share through h_{t+1} have both "
-    "arrived: it sees the total derivative dL/dh_t. Autograd calls the hooks in the order of the backward pass, T first. "
-    "`torch.autograd.grad(loss, states)` gives the same in one line, and the course's engine has it for free: "
-    "`model.keep_dL_dh = True`.",
+    why="A hook on h_t is called in the backward pass, when the share through the output at t and the share through "
+    "h_{t+1} have both arrived: it sees the total derivative dL/dh_t. Autograd calls the hooks in the order of the "
+    "backward pass, T first. `torch.autograd.grad(loss, states)` gives the same in one line, and the course's engine "
+    "has it for free: `model.keep_dL_dh = True`.",
     mistakes=(
         Mistake(
             lambda m, x, y: norms(total(m, x, y, detach=True)),
-            "this is only the immediate part ∂⁺L/∂h_t, through the output at t: what comes back through h_{t+1} is missing. Take the "
-            "gradient of each h_t in the loop, not of the states that the model hands out, and detach none of them",
+            "this is only the immediate part ∂⁺L/∂h_t, through the output at t: what comes back through h_{t+1} is "
+            "missing. Take the gradient of each h_t in the loop, not of the states that the model hands out, and "
+            "detach none of them",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y)).flip(0),
-            "these are the right norms in reverse: hooks are called from the last step to the first, return step 1 first",
+            "these are the right norms in reverse: hooks are called from the last step to the first, return step 1 "
+            "first",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, of="a")),
@@ -120,11 +123,13 @@ GRADIENT_NORMS = Exercise(
         ),
         Mistake(
             lambda m, x, y: total(m, x, y).norm(dim=-1).mean(dim=1),
-            "you took a norm for each sequence and then the mean: take one norm over batch and units, as of one long vector",
+            "you took a norm for each sequence and then the mean: take one norm over batch and units, as of one long "
+            "vector",
         ),
         Mistake(
             lambda m, x, y: total(m, x, y).norm(dim=-1).sum(dim=1),
-            "you added up norms, one a sequence: take one norm over batch and units, the root of the sum of all squares",
+            "you added up norms, one a sequence: take one norm over batch and units, the root of the sum of all "
+            "squares",
         ),
         Mistake(
             lambda m, x, y: total(m, x, y).sum(dim=1).norm(dim=-1),
@@ -133,7 +138,8 @@ GRADIENT_NORMS = Exercise(
         Mistake(lambda m, x, y: norms(total(m, x, y)).square(), "the square root is missing: these are squared norms"),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y, "sum"))),
-            "your loss adds up the cross-entropies: their mean over what is asked is wanted, the default of cross_entropy",
+            "your loss adds up the cross-entropies: their mean over what is asked is wanted, the default of "
+            "cross_entropy",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y, "sum") / y.numel())),
@@ -145,7 +151,8 @@ GRADIENT_NORMS = Exercise(
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, loss=lambda o, y: cross_entropy(o, y.T))),
-            "outputs and targets are flattened in different orders: an output must meet the y of its own sequence and step",
+            "outputs and targets are flattened in different orders: an output must meet the y of its own sequence and "
+            "step",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y.clamp(min=0))),
@@ -177,7 +184,7 @@ def plot_gradient_norms(norms):
 
 
 def falling_norms(generator):
-    T = int(torch.randint(8, 14, (), generator=generator))
+    T = whole(generator, 8, 13)
     return (torch.exp(-6 * torch.rand(T, generator=generator, dtype=torch.float64).cumsum(0) / 2),)
 
 
@@ -185,11 +192,16 @@ NO_FIGURE = "return the figure (or its axes): what came back is neither a Figure
 NO_CURVE = "your plot has no row of points whose heights are the norms"
 TOO_FEW = "your plot does not have one point for each norm: draw all T of them"
 REVERSED = "the norms run backwards: step 1 belongs to the left, step T to the right"
-LINEAR = "norms that fall by powers of ten are a flat line on a linear axis: give y a logarithmic scale, ax.set_yscale('log')"
+LINEAR = (
+    "norms that fall by powers of ten are a flat line on a linear axis: give y a logarithmic scale, "
+    "ax.set_yscale('log')"
+)
 TWICE = "you took the logarithm and made the axis logarithmic too: do one of the two"
 FROM_ZERO = "your x begins at 0: time steps are numbered 1 ... T here, so hand x over to plot, too"
 WRONG_X = "the heights are right, their places on the x axis are not: norm number t belongs at x = t"
-LOG_STEPS = "your x axis is logarithmic: give the steps even distances, then a constant factor a step is a straight line"
+LOG_STEPS = (
+    "your x axis is logarithmic: give the steps even distances, then a constant factor a step is a straight line"
+)
 NO_XLABEL = "the x axis has no label: say that it is the time step"
 NO_YLABEL = "the y axis has no label: say what is drawn, the norm of dL/dh_t"
 NO_TITLE = "the figure has no title"
@@ -223,7 +235,7 @@ def judge_plot(plot, norms):
 
 
 def same_in_order(row, heights):
-    """Whether a row of points, read from left to right, has these heights, to the float32 in which plots may be drawn."""
+    """Whether a row of points, read from left to right, has these heights, to float32: plots may be drawn in it."""
     xs, ys = row
     return len(ys) == len(heights) and np.allclose(ys[np.argsort(xs, kind="stable")], heights, rtol=1e-5, atol=1e-9)
 
@@ -247,14 +259,14 @@ PLOT_GRADIENT_NORMS = Exercise(
     inputs=falling_norms,
     judge=judge_plot,
     hints=(
-        "A figure, one curve, its x the time steps 1 ... T. The norms span powers of ten: which scale shows them all? And what "
-        "does a reader need in words?",
+        "A figure, one curve, its x the time steps 1 ... T. The norms span powers of ten: which scale shows them all? "
+        "And what does a reader need in words?",
         "`ax.set_yscale('log')`, and a title and two labels. Return the figure.",
         "`fig, ax = figure()`, `ax.plot(range(1, len(norms) + 1), norms)`, `ax.set(yscale='log', xlabel='time step t', "
         "ylabel='norm of dL/dh_t', title='...')`, `return fig`.",
     ),
-    why="An exponential is a straight line on a logarithmic axis, and its slope is the growth a step: a vanishing gradient shows as a "
-    "line that falls towards step 1. On a linear axis all but a few points lie on zero.",
+    why="An exponential is a straight line on a logarithmic axis, and its slope is the growth a step: a vanishing "
+    "gradient shows as a line that falls towards step 1. On a linear axis all but a few points lie on zero.",
     mistakes=(
         Mistake(lambda norms: norms, NO_FIGURE),
         Mistake(plotted(yscale="linear"), LINEAR),

@@ -5,7 +5,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake, Wrong
-from rnncourse.exercises.clipping import in_turn
 from rnncourse.exercises.experiments import (
     ENOUGH,
     NOT_SEEDED,
@@ -18,6 +17,7 @@ from rnncourse.exercises.experiments import (
     seeded,
 )
 from rnncourse.exercises.generating import randomize
+from rnncourse.exercises.inputs import in_turn, whole
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
@@ -33,7 +33,7 @@ def agreement(model, prefixes, right, wrong):
 
 def some_tests(generator):
     """A random network, and 31 prefixes with two different words each of which one is right."""
-    k, T = (int(torch.randint(low, low + 4, (), generator=generator)) for low in (7, 4))
+    k, T = (whole(generator, low, low + 3) for low in (7, 4))
     model = VanillaRNN(k, 8, k)
     randomize(model, generator)
     words = torch.rand(31, k, generator=generator).argsort(dim=1)
@@ -58,12 +58,13 @@ AGREEMENT = Exercise(
     tolerance=1e-6,
     hints=(
         "After a prefix the network has a score for every word. Two of them matter. Which step of the outputs is it?",
-        "`model(one_hot(prefixes, model.input_size))[0][:, -1]` has the scores, (tests, words). A test is passed if the score of its "
-        "right word is above that of its wrong one.",
+        "`model(one_hot(prefixes, model.input_size))[0][:, -1]` has the scores, (tests, words). A test is passed if "
+        "the score of its right word is above that of its wrong one.",
         "`tests = torch.arange(len(prefixes))`; `(outputs[tests, right] > outputs[tests, wrong]).float().mean()`.",
     ),
-    why="The comparison of two forms asks for the number alone: which verb would fit best, and whether a verb may come here at all, does "
-    "not count (Linzen, Dupoux & Goldberg 2016). Softmax would change nothing, it keeps the order.",
+    why="The comparison of two forms asks for the number alone: which verb would fit best, and whether a verb may "
+    "come here at all, does not count (Linzen, Dupoux & Goldberg 2016). Softmax would change nothing, it keeps the "
+    "order.",
     mistakes=(
         Mistake(
             lambda m, p, r, w: (scores(m, p).argmax(1) == r).float().mean(),
@@ -83,7 +84,8 @@ AGREEMENT = Exercise(
         ),
         Mistake(
             lambda m, p, r, w: (of(scores(m, p), r) - of(scores(m, p), w)).sigmoid().mean(),
-            "this is the mean probability of the right word beside the wrong one: count the tests in which it is above one half",
+            "this is the mean probability of the right word beside the wrong one: count the tests in which it is "
+            "above one half",
         ),
         Mistake(
             lambda m, p, r, w: (of(scores(m, p, at=0), r) > of(scores(m, p, at=0), w)).float().mean(),
@@ -95,8 +97,8 @@ AGREEMENT = Exercise(
         ),
         Mistake(
             lambda m, p, r, w: (scores(m, p)[:, r] > scores(m, p)[:, w]).float().mean(),
-            "outputs[:, right] takes every test's words for every test, a square table: index both, outputs[tests, right] with tests = "
-            "torch.arange(len(prefixes))",
+            "outputs[:, right] takes every test's words for every test, a square table: index both, outputs[tests, "
+            "right] with tests = torch.arange(len(prefixes))",
         ),
         Mistake(
             lambda m, p, r, w: of(scores(m, p).softmax(1), r).mean(),
@@ -128,8 +130,10 @@ def agreement_experiment(words, k, tests, steps, seed):
 
 
 def little_language(count, between, generator):
-    """Sentences such as "dogs often run .", with ``between`` adverbs between noun and verb, in numbers: another language than the
-    notebook's, and sooner learned. 0 is the full stop, 1-2 adverbs, 3-5 | 6-8 nouns and 9-10 | 11-12 verbs of the two numbers.
+    """Sentences such as "dogs often run .", with ``between`` adverbs before the verb, as numbers of words.
+
+    Not the notebook's language, and sooner learned: 0 is the full stop, 1-2 are adverbs, 3-5 | 6-8 nouns of the two
+    numbers and 9-10 | 11-12 their verbs.
 
     Returns the sentences (count, between + 3), and for each its verb in the right and in the wrong number.
     """
@@ -147,8 +151,8 @@ def little_language(count, between, generator):
 def speaking_runs(generator):
     """In turn a run that must learn to agree, at once and past an adverb, and one of 2 updates, which can't have.
 
-    The first 32 sentences are all of one number: who trains on the first batch alone can't learn the other. And the last test
-    has two verbs of the right number, so that its share lies near a half, and is no mean of the others.
+    The first 32 sentences are all of one number: who trains on the first batch alone can't learn the other.
+    The last test has two verbs of the right number: its share lies near a half, and is no mean of all three.
     """
     short, long = (little_language(140, between, generator)[0] for between in (0, 1))
     words = torch.cat([F.pad(short, (0, 1)), long])[torch.randperm(280, generator=generator)]
@@ -160,28 +164,30 @@ def speaking_runs(generator):
         sentences, right, wrong = little_language(41, between, generator)
         other = 9 + ((right - 9) ^ 1)  # of the same number
         tests.append((sentences[:, :-2], right, other if between == 2 else wrong))
-    return words, 13, tests, in_turn(generator, 60, 2), int(torch.randint(1000, (), generator=generator))
+    return words, 13, tests, in_turn(generator, 60, 2), whole(generator, 0, 999)
 
 
 SHARES = "return one share for each test, in their order: {} are expected"
 OTHER_SHARES = (
-    "the shares that you return are not those of the model that you return: measure them at the end, with `agreement(model, *test)` "
-    "for each test, and nothing typed in"
+    "the shares that you return are not those of the model that you return: measure them at the end, with "
+    "`agreement(model, *test)` for each test, and nothing typed in"
 )
 SHARES_IN_PERCENT = "your shares are in per cent: return them between 0 and 1"
 AVERAGED = "all your shares are the same number, the mean over the tests: each distance has its own"
-NOT_SHIFTED = "your network learned to repeat the word it has just heard: the target at each step is the next word, words[:, 1:]"
+NOT_SHIFTED = (
+    "your network learned to repeat the word it has just heard: the target at each step is the next word, words[:, 1:]"
+)
 STILL_GUESSES = (
-    "after 60 updates your model still guesses the next word: is `optimizer.step()` called, are gradients set to zero before each "
-    "`backward`, and does every output in the loss, at every place, meet the word that follows there?"
+    "after 60 updates your model still guesses the next word: is `optimizer.step()` called, are gradients set to zero "
+    "before each `backward`, and does every output in the loss, at every place, meet the word that follows there?"
 )
 TOO_SLOW = (
-    "after 60 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of 32 sentences "
-    "drawn from all of `words`, and the loss over every next word"
+    "after 60 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of "
+    "32 sentences drawn from all of `words`, and the loss over every next word"
 )
 FORGETFUL = (
-    "after 60 updates your model's verbs agree with a noun right before them, but not past an adverb: does it read whole sentences, "
-    "its state going on from word to word, in batches of 32 with Adam's rate at 0.01?"
+    "after 60 updates your model's verbs agree with a noun right before them, but not past an adverb: does it read "
+    "whole sentences, its state going on from word to word, in batches of 32 with Adam's rate at 0.01?"
 )
 TRAINED_AT_TWO = "asked for 2 updates your model has learned the language already: make just `steps` updates"
 
@@ -208,7 +214,9 @@ def judge_agreement(result, words, k, tests, steps, seed):
         if max(shares) > 1 and agree([100 * share for share in measured]):
             return SHARES_IN_PERCENT
         return AVERAGED if agree([mean] * len(tests)) else OTHER_SHARES
-    outputs = outputs_of(model, one_hot(words[:32, :-1], k), k)  # who has learned these alone does not guess, but is wrong
+    outputs = outputs_of(
+        model, one_hot(words[:32, :-1], k), k
+    )  # who has learned these alone does not guess, but is wrong
     loss = F.cross_entropy(outputs.flatten(0, 1), words[:32, 1:].flatten())
     if steps < ENOUGH:
         return TRAINED_AT_TWO if loss < 1.2 else "" if seeded(model, seed) else NOT_SEEDED
@@ -219,8 +227,16 @@ def judge_agreement(result, words, k, tests, steps, seed):
     return TOO_SLOW if measured[0] < 0.95 else FORGETFUL if measured[1] < 0.95 else ""
 
 
-def spoken(pairs=lambda batch: (batch[:, :-1], batch[:, 1:]), of_words=None, updates=None, lr=1e-2, learn=True, seed=None, report=None):
-    """``agreement_experiment`` done another way, for the bank of mistakes. ``pairs(batch)`` are the words that go in and come out."""
+def spoken(
+    pairs=lambda batch: (batch[:, :-1], batch[:, 1:]),
+    of_words=None,
+    updates=None,
+    lr=1e-2,
+    learn=True,
+    seed=None,
+    report=None,
+):
+    """``agreement_experiment`` done another way, for the bank of mistakes. ``pairs(batch)``: what goes in and out."""
 
     def answer(words, k, tests, steps, its_seed):
         def batch():
@@ -251,15 +267,17 @@ AGREEMENT_EXPERIMENT = Exercise(
     trials=2,
     seconds=30.0,
     hints=(
-        "Every word of a sentence is a target for the words before it. What goes in, and what is to come out, if `batch` holds whole "
-        "sentences?",
-        "In: batch[:, :-1], one-hot. Out: batch[:, 1:]. A batch is `words[torch.randint(len(words), (32,))]`. Cross-entropy, Adam "
-        "with rate 0.01, norm clipped to 1. In the end your `agreement` for each test.",
-        "In the loop: `outputs = model(one_hot(batch[:, :-1], k))[0]`, `F.cross_entropy(outputs.flatten(0, 1), batch[:, "
-        "1:].flatten())`, zero_grad, backward, step. After it `return model, [agreement(model, *test) for test in tests]`.",
+        "Every word of a sentence is a target for the words before it. What goes in, and what is to come out, if "
+        "`batch` holds whole sentences?",
+        "In: batch[:, :-1], one-hot. Out: batch[:, 1:]. A batch is `words[torch.randint(len(words), (32,))]`. "
+        "Cross-entropy, Adam with rate 0.01, norm clipped to 1. In the end your `agreement` for each test.",
+        "In the loop: `outputs = model(one_hot(batch[:, :-1], k))[0]`, `F.cross_entropy(outputs.flatten(0, 1), "
+        "batch[:, 1:].flatten())`, zero_grad, backward, step. After it `return model, [agreement(model, *test) for "
+        "test in tests]`.",
     ),
-    why="The network is never told about subjects. It is asked for the next word, everywhere, and the verb is one word among them: "
-    "agreement is learned only as far as it helps to guess. That is why it reaches as far as the corpus makes it pay.",
+    why="The network is never told about subjects. It is asked for the next word, everywhere, and the verb is one "
+    "word among them: agreement is learned only as far as it helps to guess. That is why it reaches as far as the "
+    "corpus makes it pay.",
     mistakes=(
         Mistake(spoken(report=lambda model, shares: (model, shares[:1])), SHARES.format(3)),
         Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED),
