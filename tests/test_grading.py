@@ -1,5 +1,6 @@
 """Marking: what every kind of submission gets, what none of them can do, and what people read afterwards."""
 
+import fcntl
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from nbgrader.api import Gradebook
 
 import hostile
 import submitting
-from rnncourse.grading import bench, submissions
+from rnncourse.grading import bench, report, submissions
 from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
@@ -448,3 +449,18 @@ def test_the_gradebook_may_be_postgresql(a_few, postgresql, tmp_path):
         assert run.returncode == 0, run.stderr
         assert (tmp_path / "out" / "grades.csv").read_bytes() == (folder / "out" / "grades.csv").read_bytes()
     assert not (tmp_path / "out" / "gradebook.db").exists()
+
+
+def test_two_graders_do_not_write_into_one_folder(a_few):
+    folder, _ = a_few
+    with open(folder / "out" / ".grading" / "lock", "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        run = submitting.grade(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb")
+    assert run.returncode == 2 and "another rnncourse grade is at work" in run.stderr
+    assert submitting.grade(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb").returncode == 0
+
+
+def test_exercises_are_called_by_the_headings_above_them():
+    known = report.titles(nbformat.read(ROOT / "notebooks" / "08_exercises.ipynb", as_version=4))
+    assert known["check_stretch"] == "4b · And if not?" and len(set(known.values())) == len(known)
+    assert report.titles(submitting.released())["text_1"] == "text_1"  # that heading has a check below it already

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -48,8 +49,17 @@ class Class:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             course.written(self.out / ".grading" / "version", self._version())
+            lock = open(self.out / ".grading" / "lock", "w")  # closed below; unlike a file's presence, it ends with us
         except OSError as error:
             raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}. What is there is intact.") from None
+        with lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise CannotStart(f"--out: another rnncourse grade is at work on {self.out}. Wait for its end.") from None
+            return self._run()
+
+    def _run(self):
         with course.open_gradebook(self.out, self.db_url) as gradebook:
             try:
                 self.name = course.make_course(self.out, self.source, self.db_url)
@@ -216,7 +226,8 @@ class Class:
                 )
                 course.written(self.out / "feedback" / f"{row['student']}.html", page)
         why_not = next((r["why_not"] for r in self.records.values() if r.get("why_not")), None)
-        course.written(self.out / "index.html", report.index(self.name, rows, self.records, points, why_not))
+        title = report.titles(self.release)
+        course.written(self.out / "index.html", report.index(self.name, rows, self.records, points, why_not, title))
         count = {status: sum(row["status"] == status for row in rows) for status in ("graded", "failed", "missing")}
         return count | {"assignment": self.name, "isolated": why_not is None, "why_not": why_not, "rows": rows}
 

@@ -1,5 +1,6 @@
 """What people read: a page of feedback for each student, and the class at a glance. No script, nothing to load, all escaped."""
 
+import re
 from collections import Counter
 from html import escape
 from urllib.parse import quote
@@ -23,6 +24,7 @@ td.n {{ text-align: right }} img {{ max-width: 100% }} .alarm {{ border: 3px sol
 {body}
 </body></html>
 """
+HEADING = re.compile(r"^#+ *(.*?)(?: *\(\d+ points?\))?$", re.MULTILINE)
 SIGNS = {"correct": "✔", "wrong": "✘", "not attempted": "○"}
 
 
@@ -71,7 +73,20 @@ def _output(output):
     return f"<pre>{escape(output.data.get('text/plain', ''))}</pre>"
 
 
-def index(name, rows, records, points, why_not):
+def titles(release):
+    """{cell: what a person calls it}: the heading above a marked cell of the release; the cell's name where two share one."""
+    heading, found = "", {}
+    for cell in release.cells:
+        about = cell.metadata.get("nbgrader", {})
+        if about.get("grade"):
+            found[about["grade_id"]] = heading
+        elif cell.cell_type == "markdown" and (lines := HEADING.findall(cell.source)):
+            heading = lines[-1]
+    shared = {title for title, count in Counter(found.values()).items() if count > 1 or not title}
+    return {cell: cell if title in shared else title for cell, title in found.items()}
+
+
+def index(name, rows, records, points, why_not, title):
     """The class at a glance: each exercise, the mistakes most made, who failed to run and why, every student's marks."""
     graded = [row for row in rows if row["status"] == "graded"]
     parts = []
@@ -82,11 +97,10 @@ def index(name, rows, records, points, why_not):
         )
     others = [row for row in rows if row["status"] != "graded"]
     parts.append(f"<p>{len(graded)} graded, {len(others)} not.</p><h2>Exercises</h2>")
-    parts.append(
-        _table(["exercise", "points", "mean", "full marks", "some", "none", "waiting", ""], _exercises(graded, points))
-    )
+    heads = ["exercise", "points", "mean", "full marks", "some", "none", "waiting", ""]
+    parts.append(_table(heads, _exercises(graded, points, title)))
     parts.append("<h2>Mistakes most made</h2>")
-    mistakes = [(escape(exercise), escape(message), count) for (exercise, message), count in typical(records)]
+    mistakes = [(escape(title[cell]), escape(message), count) for (cell, message), count in typical(records)]
     parts.append(
         _table(["exercise", "mistake", "students"], mistakes) if mistakes else "<p>None of the typical ones.</p>"
     )
@@ -95,35 +109,37 @@ def index(name, rows, records, points, why_not):
         cells = [(escape(row["student"]), row["status"], escape(row["reason"])) for row in others]
         parts.append(_table(["student", "status", "why"], cells))
     parts.append("<h2>Students</h2>")
+    short = {cell: text.split(" · ")[0] for cell, text in title.items()}  # "1a", where titles begin so
+    short = short if len(set(short.values())) == len(short) else title
     students = [
         (
             f'<a href="feedback/{quote(row["student"])}.html">{escape(row["student"])}</a>',
             *(_number(row["scores"][cell]) for cell in points),
             _number(row["total"]),
-            escape(", ".join(row["waiting"])),
+            escape(", ".join(short[cell] for cell in row["waiting"])),
         )
         for row in graded
     ]
-    parts.append(_table(["student", *map(escape, points), "total", "waiting"], students))
+    parts.append(_table(["student", *(escape(short[cell]) for cell in points), "total", "waiting"], students))
     return page(f"{name}: the class", *parts)
 
 
 def typical(records):
-    """((exercise, message), how many made it) of the mistakes that the exercises know, the commonest first."""
+    """((cell, message), how many made it) of the mistakes that the exercises know, the commonest first."""
     known = {(name, mistake.message) for name, exercise in EXERCISES.items() for mistake in exercise.mistakes}
-    made = [{(r["exercise"], r["message"]) for r in record["results"].values()} & known for record in records.values()]
-    count = Counter(mistake for student in made for mistake in student)
+    made = [(cell, r) for record in records.values() for cell, r in record["results"].items()]
+    count = Counter((cell, r["message"]) for cell, r in made if (r["exercise"], r["message"]) in known)
     return sorted(count.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _exercises(graded, points):
+def _exercises(graded, points, title):
     for cell, most in points.items():
         scores = [row["scores"][cell] for row in graded if row["scores"][cell] is not None]
         waiting, mean = sum(cell in row["waiting"] for row in graded), sum(scores) / len(scores) if scores else None
         full, none = sum(score >= most for score in scores), sum(score <= 0 for score in scores)
         bar = f'<span class="bar" style="width:{10 * (mean or 0) / (most or 1):.1f}rem"></span>'
         some = len(scores) - full - none
-        yield escape(cell), _number(most), "" if mean is None else f"{mean:.2f}", full, some, none, waiting, bar
+        yield escape(title[cell]), _number(most), "" if mean is None else f"{mean:.2f}", full, some, none, waiting, bar
 
 
 def _table(head, rows):
