@@ -163,14 +163,18 @@ def commands_exist(text, makefile):
     return complaints
 
 
-def messages_are_the_checks_own(text):
-    """In the table of mistakes, each is `exercise`: "words of one of its messages"."""
-    table = rows(parts(text)["What the class report says, and what to do about it"])[1:]
-    complaints = [] if table else ["there is no table of mistakes"]
-    for row in table:
-        name, words = re.fullmatch(r'`(\w+)`: "(.+)"', row[1]).groups()
-        if name not in EXERCISES:
-            complaints.append(f"{name} is no exercise")
+def messages_are_the_checks_own(text, notebook):
+    """In the table of mistakes, each is 3a, `exercise`: "words of a message of its", 3a as in the notebook."""
+    complaints, place, places = [], "", {}
+    for cell in notebook.cells:
+        heading = re.match(r"### (\d\w) · ", cell.source)
+        place = heading[1] if heading else place
+        if (name := cell.metadata.get("nbgrader", {}).get("grade_id", "")).startswith("answer_"):
+            places[name.removeprefix("answer_")] = place
+    for row in rows(parts(text)["What the class report says, and what to do about it"])[1:]:
+        place, name, words = re.fullmatch(r'(\d\w), `(\w+)`: "(.+)"', row[1]).groups()
+        if places.get(name) != place:
+            complaints.append(f"{name} is {places.get(name)} in the notebook, {place} here")
         elif not any(words in mistake.message for mistake in EXERCISES[name].mistakes):
             complaints.append(f"{name}: no message says {words!r}")
     return complaints
@@ -184,8 +188,11 @@ def calls_exist(text, sources):
 
 def points_are_the_notebook_s(text, notebook):
     """The points of 08, those from checks and those for words, as nbgrader has them."""
-    graded = [(cell.cell_type, cell.metadata.nbgrader.points) for cell in notebook.cells
-              if cell.metadata.get("nbgrader", {}).get("grade")]
+    graded = [
+        (cell.cell_type, cell.metadata.nbgrader.points)
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("grade")
+    ]
     by_check, in_words = (sum(points for kind, points in graded if kind == which) for which in ("code", "markdown"))
     sentences = f"{by_check} from checks and {in_words} for what is written", f"`0 of {by_check} points`"
     return [f"not said: {sentence}" for sentence in sentences if sentence not in " ".join(text.split())]
@@ -201,6 +208,7 @@ def links_lead_somewhere(text):
 
 
 NOTEBOOKS = {name: sections(path) for name, path in PATHS.items()}
+EXERCISES_NOTEBOOK = nbformat.read(PATHS["08_exercises"], as_version=4)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SOURCES = "\n".join(c.source for path in PATHS.values() for c in nbformat.read(path, as_version=4).cells)
@@ -210,8 +218,8 @@ RULES = {
     "timetables": timetables_add_up,
     "sections": sections_named_exist,
     "commands": lambda text: commands_exist(text, MAKEFILE),
-    "messages": messages_are_the_checks_own,
-    "points": lambda text: points_are_the_notebook_s(text, nbformat.read(PATHS["08_exercises"], as_version=4)),
+    "messages": lambda text: messages_are_the_checks_own(text, EXERCISES_NOTEBOOK),
+    "points": lambda text: points_are_the_notebook_s(text, EXERCISES_NOTEBOOK),
     "calls": lambda text: calls_exist(text, SOURCES),
     "links": links_lead_somewhere,
 }
@@ -239,6 +247,7 @@ FAULTS = [  # rule, what stands in the syllabus, what would be wrong in its plac
     ("commands", "make lab LAB_ARGS", "make laboratory LAB_ARGS"),
     ("commands", "make lab LAB_ARGS", "make lab LAB_OPTIONS"),
     ("messages", "this is only the immediate part", "this is merely the immediate part"),
+    ("messages", "3a, `gradient_norms`", "3b, `gradient_norms`"),
     ("messages", '`is_highway`: "you looked', '`is_motorway`: "you looked'),
     ("points", "21 from checks", "20 from checks"),
     ("points", "`0 of 21 points`", "`0 of 30 points`"),
