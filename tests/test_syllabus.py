@@ -281,3 +281,9 @@ def test_a_plan_needs_a_break():
     part = "## Three plans\n\n### A day\n\n| begins | min | what |\n|---|---|---|\n| 9:00 | 60 | Talk |\n"
     assert timetables_add_up(part) == ["A day: no break"]
     assert timetables_add_up(part + "| 10:00 | 15 | Break |\n") == []
+
+
+def test_the_four_week_course_leaves_out_nothing_of_01_to_07():
+    known, table = minutes(SYLLABUS), timetables(SYLLABUS)["A four-week course"]
+    taught = [section for *_, what in table for section in named_sections(what, known)]
+    assert sorted(taught) == sorted((n, section) for n in known if n < "08" for section in known[n])
