@@ -9,6 +9,7 @@ show(fig, alt="What a person who can't see the figure needs to know of it.")
 import base64
 import html
 import io
+import sys
 
 import matplotlib
 import numpy as np
@@ -96,13 +97,20 @@ def mean_interval(y):
 
 
 def show(fig, alt):
-    """Display a figure as a PNG image whose alternative text, ``alt``, is stored with it in the notebook.
+    """Display a figure as a PNG image whose alternative text, ``alt``, is stored with it in the notebook, and close it.
 
     ``ValueError`` where a figure would leave a reader out: no title, an axis without a label (unless it is switched off),
     or alternative text of fewer than 40 characters.
     """
     forms, metadata = picture(fig, alt)
     display(forms, metadata=metadata, raw=True)
+    close(fig)
+
+
+def close(fig):
+    """Take a figure out of pyplot's hands, if pyplot made it: a notebook would show it, or show it once more."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(fig)
 
 
 def picture(fig, alt):

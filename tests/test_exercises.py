@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -164,6 +165,57 @@ def test_changing_the_arguments_in_place_disturbs_nothing(exercise):
         return result
 
     assert check_answer(exercise, vandal).status == "correct"
+
+
+def bound_in_float32(sigma, slope, steps=50):
+    factor = torch.tensor(sigma * slope)
+    return factor**steps, "vanishes" if factor < 1 else "may explode"
+
+
+def norms_into_a_buffer(model, x, y):
+    h, states, outputs, norms = torch.zeros(len(x), model.hidden_size), [], [], torch.zeros(x.shape[1])
+    for x_t in x.unbind(1):
+        h = torch.tanh(model.W_xh(x_t) + model.W_hh(h))
+        h.retain_grad()
+        states.append(h)
+        outputs.append(model.W_hy(h))
+    torch.nn.functional.cross_entropy(torch.stack(outputs, 2), y, ignore_index=-1).backward()
+    for t, h in enumerate(states):
+        norms[t] = h.grad.norm()
+    return norms
+
+
+def plot_with_words_of_the_figure(norms):
+    fig, ax = plt.subplots()
+    ax.semilogy(range(1, len(norms) + 1), norms)
+    fig.suptitle("The gradient through time")
+    fig.supxlabel("time step")
+    fig.supylabel("norm")
+    return fig
+
+
+@pytest.mark.parametrize(
+    "name, answer",
+    [
+        ("bound_after", bound_in_float32),
+        ("gradient_norms", norms_into_a_buffer),
+        ("plot_gradient_norms", plot_with_words_of_the_figure),
+    ],
+)
+def test_a_right_answer_in_another_dress_is_right(name, answer):
+    for seed in range(10):
+        result = check_answer(EXERCISES[name], answer, seed)
+        assert result.status == "correct", result.message
+
+
+def test_a_wrong_plot_does_not_stay_below_its_message():
+    def linear(norms):
+        fig, ax = plt.subplots()
+        ax.plot(range(1, len(norms) + 1), norms)
+        return fig
+
+    assert "logarithmic" in check_answer(EXERCISES["plot_gradient_norms"], linear).message
+    assert not plt.get_fignums()
 
 
 # -- check, hint, solution -----------------------------------------------------------------------------------------

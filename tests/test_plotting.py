@@ -138,11 +138,12 @@ def alts(page):
     return found
 
 
-def test_the_words_reach_the_stored_notebook_and_its_html():
+@pytest.mark.parametrize("make", ["figure()", "pyplot.subplots()"])
+def test_the_words_reach_the_stored_notebook_and_its_html_once(make):
     source = f"""
 from matplotlib import pyplot
 from rnncourse.plotting import *
-fig, ax = figure()
+fig, ax = {make}
 curve(ax, [0, 1], [1.4, 0.1])
 ax.set(title="The loss falls", xlabel="step", ylabel="loss, nats")
 show(fig, alt={ALT!r})

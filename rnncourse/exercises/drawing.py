@@ -1,9 +1,10 @@
 """What a figure shows, in plain numbers and words: what a plot's check looks at, and what travels in marking."""
 
-import sys
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from rnncourse.plotting import close
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ def describe(plot):
         figure, axes = plot.axes.figure, [plot.axes]
     else:
         return None
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close(figure)
+    close(figure)
     drawings = [_of_axes(ax, figure) for ax in axes] or [Drawing()]
     return next((drawing for drawing in drawings if drawing.points), drawings[0])
 

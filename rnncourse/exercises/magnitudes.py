@@ -20,7 +20,7 @@ def orthogonal(generator, n):
 
 
 def bound_after(sigma, slope, steps=50):
-    factor = sigma * slope  # the most that one step back can do to the length of a gradient
+    factor = sigma * slope  # the most that one step back does to a gradient's length
     verdict = "vanishes" if factor < 1 else "may explode"
     return factor**steps, verdict
 

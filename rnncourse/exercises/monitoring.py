@@ -258,6 +258,7 @@ PLOT_GRADIENT_NORMS = Exercise(
     reference=plot_gradient_norms,
     inputs=falling_norms,
     judge=judge_plot,
+    trials=1,  # else a wrong figure would stand below its message, once for each further call
     hints=(
         "A figure, one curve, its x the time steps 1 ... T. The norms span powers of ten: which scale shows them all? "
         "And what does a reader need in words?",
