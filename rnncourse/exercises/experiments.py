@@ -123,7 +123,7 @@ def copy_experiment(test, steps, seed):
     model = VanillaRNN(9, 64, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))  # fresh sequences, as long as those of the test
+        x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))  # fresh sequences
         outputs = model(x)[0][:, -y.shape[1] :]  # of the steps at which it speaks
         loss = F.cross_entropy(outputs.flatten(0, 1), y.flatten())
         optimizer.zero_grad()

@@ -16,7 +16,8 @@ def generate(model, start, length, temperature=1.0):
     for _ in range(length):
         p = torch.softmax(outputs[0, -1] / temperature, dim=0)
         words.append(int(torch.multinomial(p, 1)))
-        outputs, h = model(one_hot(torch.tensor([[words[-1]]]), model.input_size), h)  # say a word, hear it
+        x = one_hot(torch.tensor([words[-1:]]), model.input_size)  # what it said, it hears
+        outputs, h = model(x, h)
     return words
 
 

@@ -18,7 +18,7 @@ def gradient_norms(model, x, y):
     h, outputs, norms = x.new_zeros(batch, model.hidden_size), [], [None] * T
 
     def monitor(t):
-        def hook(dL_dh_t):  # called in the backward pass, once all that flows into h_t has arrived
+        def hook(dL_dh_t):  # called once all that flows into h_t has arrived
             norms[t] = dL_dh_t.norm()
 
         return hook
@@ -27,7 +27,8 @@ def gradient_norms(model, x, y):
         h = torch.tanh(model.W_xh(x[:, t]) + model.W_hh(h))
         h.register_hook(monitor(t))
         outputs.append(model.W_hy(h))
-    loss = F.cross_entropy(torch.stack(outputs, dim=1).flatten(0, 1), y.flatten(), ignore_index=-1)
+    outputs = torch.stack(outputs, dim=1).flatten(0, 1)
+    loss = F.cross_entropy(outputs, y.flatten(), ignore_index=-1)
     loss.backward()
     return torch.stack(norms)
 
@@ -179,7 +180,8 @@ GRADIENT_NORMS = Exercise(
 def plot_gradient_norms(norms):
     fig, ax = figure()
     ax.plot(range(1, len(norms) + 1), norms)
-    ax.set(yscale="log", xlabel="time step t", ylabel="norm of dL/dh_t", title="The gradient through time")
+    ax.set(yscale="log", xlabel="time step t", ylabel="norm of dL/dh_t")
+    ax.set(title="The gradient through time")
     return fig
 
 

@@ -26,7 +26,7 @@ from rnncourse.sequences import one_hot
 
 @torch.no_grad()
 def agreement(model, prefixes, right, wrong):
-    outputs = model(one_hot(prefixes, model.input_size))[0][:, -1]  # (tests, words), after the last word of each prefix
+    outputs = model(one_hot(prefixes, model.input_size))[0][:, -1]  # (tests, words), at the end
     tests = torch.arange(len(prefixes))
     return (outputs[tests, right] > outputs[tests, wrong]).float().mean()
 
