@@ -179,7 +179,7 @@ NOT_SHIFTED = (
 )
 STILL_GUESSES = (
     "after 60 updates your model still guesses the next word: is `optimizer.step()` called, are gradients set to zero "
-    "before each `backward`, and does every output in the loss, at every place, meet the word that follows there?"
+    "before each `backward`, and does every output, at every place, meet the word that follows there, a full stop too?"
 )
 TOO_SLOW = (
     "after 60 updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of "
