@@ -15,13 +15,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: help lab test test-marking bench notebooks slides clean
+.PHONY: help lab test bench notebooks slides clean
 
 help:
 	@echo 'make lab        open JupyterLab on the notebooks      LAB_ARGS="--port 9999" adds options'
 	@echo '                INSTRUCTOR=FOLDER opens it there, with nbgrader'"'"'s panels'
 	@echo 'make test       unit tests, then every notebook       TEST_ARGS="-k bptt" adds options'
-	@echo 'make test-marking  the tests of rnncourse grade, hostile submissions among them'
 	@echo 'make bench      print the benchmarks'
 	@echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'
 	@echo 'make slides     HTML slides of them, into slides/     NB=notebooks/03_bptt.ipynb takes only that one'
@@ -41,10 +40,7 @@ lab: $(INSTALLED)
 test: $(INSTALLED)
 	@[ -d tests ] || { echo 'make test: a student pack has no tests' >&2; exit 1; }
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'make test: there is no notebook in notebooks/' >&2; exit 1; }
-	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 -m "not marking" $(TEST_ARGS)
-
-test-marking: $(INSTALLED)
-	$(PY) -m pytest tests -n auto --dist loadfile --no-loadscope-reorder -m marking $(TEST_ARGS)
+	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m rnncourse.bench

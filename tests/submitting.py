@@ -1,15 +1,20 @@
 """For the tests of marking: a small assignment of two exercises and a text, and what students hand in."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from rnncourse.__main__ import app
 
 ROOT = Path(__file__).parent.parent
 RIGHT = {
@@ -84,15 +89,45 @@ def assignment(folder):
     return path
 
 
-def command(folder, out, source, *options):
-    words = [sys.executable, "-m", "rnncourse", "grade", folder, "--out", out, "--source", source, *options]
-    return list(map(str, words))
+def options(folder, out, source, *more):
+    """What to write after ``rnncourse``."""
+    return list(map(str, ["grade", folder, "--out", out, "--source", source, *more]))
 
 
-def grade(folder, out, source, *options, user=None):
-    """``rnncourse grade`` in a process of its own, as an ordinary user if asked: its ``CompletedProcess``."""
-    asked = [*as_user(user), *command(folder, out, source, *options)]
+def command(folder, out, source, *more):
+    return [sys.executable, "-m", "rnncourse", *options(folder, out, source, *more)]
+
+
+def grade(folder, out, source, *more):
+    """``rnncourse grade``, as a ``CompletedProcess``."""
+    return run(options(folder, out, source, *more))
+
+
+def run(asked):
+    """``rnncourse`` in this process, which has imported everything already, as a ``CompletedProcess``."""
+    said, complained, status = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        try:
+            app(asked)
+        except SystemExit as end:
+            status = end.code
+    return subprocess.CompletedProcess(asked, status, said.getvalue(), complained.getvalue())
+
+
+def grade_apart(folder, out, source, *more, user=None):
+    """The same in a process of its own, as an ordinary user if asked."""
+    asked = [*as_user(user), *command(folder, out, source, *more)]
     return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def why_not_isolated(user=None):
+    """Why submissions can't be isolated here, by the user asked for; "" if they can."""
+    script = "import sys; from rnncourse.grading.jail import Jail, rehearsed; "
+    script += "print(rehearsed(Jail(sys.argv[1], [], 2**31)._start_over) or '')"
+    with tempfile.TemporaryDirectory() as view:
+        os.chmod(view, 0o777)
+        asked = [*as_user(user), sys.executable, "-c", script, view]
+        return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
 
 
 def start_grading(folder, out, source):

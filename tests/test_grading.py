@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -25,7 +24,6 @@ from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
 
-pytestmark = pytest.mark.marking
 SECONDS = 4
 USER = 54321
 
@@ -59,7 +57,7 @@ class Graded:
                 if parent.stat().st_uid == 0 and len(parent.parts) > 2:
                     parent.chmod(parent.stat().st_mode | 0o5)
         options = ["--seconds", SECONDS, "--workers", 2, *options]
-        self.run = submitting.grade(self.subs, self.out, self.source, *options, user=user)
+        self.run = submitting.grade_apart(self.subs, self.out, self.source, *options, user=user)
         assert (self.out / "grades.csv").exists(), self.run.stderr
         self.table = table(self.out)
 
@@ -78,11 +76,6 @@ class Graded:
         return "\n".join(o.get("text", "") or str(o.get("data", "")) or o.get("evalue", "") for o in outputs)
 
 
-def isolated(root, user=None):
-    """Whether submissions are isolated here; the dangerous ones are only run if so."""
-    return Graded(root, {"right": hostile.CASES["right"]}, 1, user).table["right"]["isolated"] == "yes"
-
-
 @pytest.fixture(scope="module")
 def port():
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -92,8 +85,8 @@ def port():
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory, port):
     cases = hostile.CASES
-    if not isolated(tmp_path_factory.mktemp("probe")):
-        pytest.skip("no namespaces here: hostile submissions are not run")
+    if why_not := submitting.why_not_isolated():
+        pytest.skip(f"no namespaces here ({why_not}): hostile submissions are not run")
     return Graded(tmp_path_factory.mktemp("class"), cases, port)
 
 
@@ -226,8 +219,8 @@ def test_marks_given_by_hand_are_kept_and_exported(tmp_path):
 def test_an_ordinary_user_marks_as_safely(tmp_path_factory, port):
     if not submitting.can_be_user():
         pytest.skip("only root can be another user")
-    if not isolated(tmp_path_factory.mktemp("probe-user"), USER):
-        pytest.skip("no user namespaces here")
+    if why_not := submitting.why_not_isolated(USER):
+        pytest.skip(f"no user namespaces here: {why_not}")
     attacks = list(hostile.CASES)[list(hostile.CASES).index("its own check") :]
     cases = {name: hostile.CASES[name] for name in ("right", "prints and plots", *attacks)}
     graded = Graded(tmp_path_factory.mktemp("class-user"), cases, port, USER)
@@ -307,9 +300,7 @@ def test_what_cannot_start_says_why(tmp_path, options, said):
     known = {"OUT": str(tmp_path / "out"), "SUBS": str(subs)}
     options = [known.get(option, option) for option in options]
     options += [] if "--source" in options else ["--source", str(source)]
-    run = subprocess.run(
-        [sys.executable, "-m", "rnncourse", "grade", *options], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    run = submitting.run(["grade", *options])
     assert run.returncode == 2 and said in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
@@ -418,7 +409,7 @@ def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):
 
 
 def test_the_bench_compares_equal_marks(tmp_path, record_property):
-    table, same = bench.marking(count=12, peers=2, source=submitting.assignment(tmp_path))
+    table, same = bench.marking(count=12, peers=1, source=submitting.assignment(tmp_path))
     here, theirs = table["s each"]
     record_property("measured", f"marking: {here:.2f} s a submission, nbgrader {theirs:.2f} s")
     assert same and theirs > 3 * here  # a busy machine; `make bench` says how much more
@@ -455,7 +446,7 @@ def test_two_graders_do_not_write_into_one_folder(a_few):
     folder, _ = a_few
     with open(folder / "out" / ".grading" / "lock", "w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        run = submitting.grade(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb")
+        run = submitting.grade_apart(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb")
     assert run.returncode == 2 and "another rnncourse grade is at work" in run.stderr
     assert submitting.grade(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb").returncode == 0
 

@@ -4,14 +4,11 @@ import multiprocessing
 import random
 import time
 
-import pytest
 from nbgrader.api import Gradebook
 
 from hostile import few
 from rnncourse.grading.classroom import Class
 from submitting import table
-
-pytestmark = pytest.mark.marking
 
 
 def test_killed_at_any_moment_it_loses_nothing(tmp_path):
