@@ -28,7 +28,7 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def jupyterlab(folder, scratch):
-    """Serve `folder` with this environment's JupyterLab; its settings and state live in `scratch`. Gives its URL."""
+    """Open this environment's JupyterLab in `folder`, as `make lab` does; its settings and state live in `scratch`. Gives its URL."""
     for name, values in SETTINGS.items():
         path = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +45,12 @@ def jupyterlab(folder, scratch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
     command += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     environment = {**os.environ, **{name: str(scratch / part) for name, part in state.items()}}
     log = scratch / "jupyterlab.log"
     with log.open("w") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: server.poll() is not None or answers(f"{url}/api/status?token={TOKEN}"), 60, "JupyterLab")

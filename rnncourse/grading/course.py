@@ -4,9 +4,12 @@ import hashlib
 import os
 import sys
 import warnings
+from html import escape
 from pathlib import Path
 
 import nbformat
+from nbconvert.filters import markdown2html
+from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbgrader import api, utils
 from nbgrader.converters import GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
@@ -23,8 +26,18 @@ c.CourseDirectory.course_id = {course!r}
 c.CourseDirectory.db_url = {db_url!r}
 c.ClearSolutions.code_stub = {code_stub!r}
 c.ClearSolutions.text_stub = {text_stub!r}
-c.HTMLExporter.sanitize_html = True  # what students write in their texts is shown, and never run
+# What students write is shown, and never run: nbgrader's pages take the HTML in a text as it is.
+c.HTMLExporter.filters = {{
+    "markdown2html": "rnncourse.grading.course.as_html",
+    "clean_html": "rnncourse.grading.course.harmless",
+}}
+c.HTMLExporter.sanitize_html = True
 """
+TAGS = (  # no pictures from elsewhere; and no class or id, by which nbgrader's pages know their own fields
+    "a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre span strong sub sup "
+    "table tbody td th thead tr ul"
+)
+ATTRIBUTES = {"a": ["href", "title"]}
 
 
 def written(path, data):
@@ -42,6 +55,19 @@ def written(path, data):
         part.unlink(missing_ok=True)
 
 
+def harmless(html):
+    """HTML without what a browser would run: other tags and attributes are shown as the text they are, or left out."""
+    return SanitizeHTML(tags=TAGS.split(), attributes=ATTRIBUTES).sanitize_html_tags(html)
+
+
+def as_html(markdown):
+    """Markdown for nbgrader's pages, harmless; as it was written where it can't be shown, as with a picture that is missing."""
+    try:
+        return harmless(markdown2html(markdown))
+    except Exception:  # one student's text must not keep a person from the others
+        return f"<pre>{escape(markdown)}</pre>"
+
+
 def default_db(folder):
     return f"sqlite:///{Path(folder).resolve() / 'gradebook.db'}"
 
@@ -51,7 +77,7 @@ def make_course(folder, source, db_url=None):
     folder, data = Path(folder).resolve(), Path(source).read_bytes()
     name = Path(source).stem.removesuffix("_SOLVED")
     db_url = db_url or default_db(folder)
-    stamp, made = folder / ".grading" / "source", hashlib.sha256(data + db_url.encode()).hexdigest()
+    stamp, made = folder / ".grading" / "source", hashlib.sha256(data + (db_url + CONFIG).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == made:
         return name
     written(folder / "source" / name / f"{name}.ipynb", data)
