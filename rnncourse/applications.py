@@ -6,7 +6,6 @@ import io
 import logging
 import math
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from rnncourse.arguments import check_positive, check_whole
 from rnncourse.recurrence import PHI, VanillaRNN, check_sequence, check_state
 from rnncourse.sequences import one_hot
+from rnncourse.training import progress_bar
 
 # ---------------------------------------------------------------- characters, one at a time
 
@@ -150,7 +149,7 @@ def train_characters(
     generator, parameters = torch.Generator().manual_seed(seed), list(model.parameters())
     adam = torch.optim.Adam(parameters, lr=lr, fused=True)
     losses, best = [], (math.inf, None)
-    with tqdm(total=steps, leave=False, mininterval=0.5, file=sys.stdout, **({} if progress else {"disable": True})) as bar:
+    with progress_bar(progress, total=steps) as bar:
         while len(losses) < steps:
             text = numbers[int(torch.randint(chunk, (), generator=generator)) :]  # so that chunks begin elsewhere in each pass
             x, y = streams(text[:-1], batch_size), streams(text[1:], batch_size)

@@ -117,9 +117,7 @@ def train(
     history = History(reached=torch.full(shape, -1), diverged=torch.full(shape, -1))
     losses, norms, eval_losses, accuracies = [], [], [], []
     start = time.perf_counter()
-    shown = {} if progress else {"disable": True}  # where the bar is not refused, TQDM_DISABLE decides
-    # on stdout: Jupyter keeps a red strip of what was ever written to stderr
-    bar = tqdm(range(1, steps + 1), leave=False, mininterval=0.5, file=sys.stdout, **shown)
+    bar = progress_bar(progress, range(1, steps + 1))
     for step in bar:
         x, y = draw(task, batch_size, generators, seeds, **place)
         loss, norm = update_on(model, task, x, y, update, chunk, carry, clip_norm, clip_value)
@@ -154,6 +152,13 @@ def train(
     if history.message:
         print(history.message)
     return history
+
+
+def progress_bar(progress, steps=None, total=None):
+    """A bar over ``steps``, or for ``total`` of them, unless ``progress`` is False."""
+    shown = {} if progress else {"disable": True}  # where the bar is not refused, TQDM_DISABLE decides
+    # on stdout: Jupyter keeps a red strip of what was ever written to stderr
+    return tqdm(steps, total=total, leave=False, mininterval=0.5, file=sys.stdout, **shown)
 
 
 def update_on(model, task, x, y, update, chunk, carry, clip_norm, clip_value):
