@@ -1,4 +1,4 @@
-"""What `make lab` shows: nbgrader's panels to those who teach, and to nobody else."""
+"""What `make lab` shows: nbgrader's panels to those who teach, and to nobody else; no news on the wall."""
 
 import os
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from jupyter_core.paths import jupyter_config_path
 from jupyter_server.services.config import ConfigManager
+from jupyterlab.commands import get_app_dir
 from jupyterlab_server.config import get_page_config
+from jupyterlab_server.settings_utils import get_settings
 
 ROOT = Path(__file__).parent.parent
 SERVER_EXTENSIONS = ("formgrader", "validate_assignment", "assignment_list", "course_list")
@@ -26,6 +28,14 @@ def test_nbgrader_is_off_for_a_learner_and_on_without_our_settings(monkeypatch, 
         assert switches[f"nbgrader.server_extensions.{name}"] is on
     page = get_page_config([], app_settings_dir=None)
     assert ("@jupyter/nbgrader" in page["disabledExtensions"]) is not on
+
+
+def test_jupyterlab_asks_nobody_for_its_news_and_for_updates(monkeypatch, tmp_path):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "lab"))
+    app, plugin = Path(get_app_dir()), "@jupyterlab/apputils-extension:notification"
+    found, _ = get_settings(str(tmp_path), str(app / "schemas"), str(tmp_path), plugin)
+    values = {name: field["default"] for name, field in found["schema"]["properties"].items() if "default" in field}
+    assert (values["fetchNews"], values["checkForUpdates"]) == ("false", False)
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_the_student_s_pack_has_what_a_student_needs_and_no_solution(handed_out)
     pack = handed_out / release.PACK
     wanted = {"README.md", "environment.yml", "pyproject.toml", "Makefile", "LICENSE", "rnncourse/__main__.py"}
     wanted |= {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")} | {".release/08_exercises.ipynb"}
-    wanted |= {"lab/labconfig/page_config.json"}
+    wanted |= {f"lab/labconfig/{name}.json" for name in ("page_config", "default_setting_overrides")}
     assert wanted <= files(pack)
     for path in pack.rglob("*.ipynb"):
         assert "BEGIN SOLUTION" not in path.read_text(encoding="utf-8")
