@@ -27,8 +27,11 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def jupyterlab(folder, scratch):
-    """Open this environment's JupyterLab in `folder`, as `make lab` does; its settings and state live in `scratch`. Gives its URL."""
+def jupyterlab(folder, scratch, config=""):
+    """Open this environment's JupyterLab in `folder`; its settings and state live in `scratch`. Gives its URL.
+
+    `config`: the course's own settings, its folder lab/, as `make lab` hands them on to a learner.
+    """
     for name, values in SETTINGS.items():
         path = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,7 @@ def jupyterlab(folder, scratch):
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
     command += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     environment = {**os.environ, **{name: str(scratch / part) for name, part in state.items()}}
+    environment["JUPYTER_CONFIG_PATH"] = str(config)
     log = scratch / "jupyterlab.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)

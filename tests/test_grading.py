@@ -53,9 +53,6 @@ class Graded:
         if user:
             for path in (root, *root.rglob("*")):
                 path.chmod(0o777 if path.is_dir() else 0o666)
-            for parent in root.parents:
-                if parent.stat().st_uid == 0 and len(parent.parts) > 2:
-                    parent.chmod(parent.stat().st_mode | 0o5)
         options = ["--seconds", SECONDS, "--workers", 2, *options]
         self.run = submitting.grade_apart(self.subs, self.out, self.source, *options, user=user)
         assert (self.out / "grades.csv").exists(), self.run.stderr
@@ -80,6 +77,14 @@ class Graded:
 def port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter; pytest closes its own to all but its user, whenever another run of it begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +221,14 @@ def test_marks_given_by_hand_are_kept_and_exported(tmp_path):
     assert (row["text_1"], row["waiting"]) == ("2.5", "text_1")  # kept, and worth another look
 
 
-def test_an_ordinary_user_marks_as_safely(tmp_path_factory, port):
+def test_an_ordinary_user_marks_as_safely(open_folder, port):
     if not submitting.can_be_user():
         pytest.skip("only root can be another user")
     if why_not := submitting.why_not_isolated(USER):
         pytest.skip(f"no user namespaces here: {why_not}")
     attacks = list(hostile.CASES)[list(hostile.CASES).index("its own check") :]
     cases = {name: hostile.CASES[name] for name in ("right", "prints and plots", *attacks)}
-    graded = Graded(tmp_path_factory.mktemp("class-user"), cases, port, USER)
+    graded = Graded(open_folder, cases, port, USER)
     wrong = {name: graded.marks(name) for name in cases if graded.marks(name) != cases[name][1]}
     assert not wrong
     test_a_submission_sees_no_solution_no_test_and_nobody_else(graded)
@@ -237,9 +242,9 @@ NOT_ISOLATED += ("leaves a process behind", "a message that is no message", "an 
 
 
 @pytest.mark.parametrize("user", [None, pytest.param(USER, marks=pytest.mark.skipif("not submitting.can_be_user()"))])
-def test_without_namespaces_it_says_so_and_goes_on(tmp_path_factory, user):
+def test_without_namespaces_it_says_so_and_goes_on(open_folder, user):
     cases = {name: hostile.CASES[name] for name in NOT_ISOLATED}
-    graded = Graded(tmp_path_factory.mktemp("open"), cases, 1, user, ["--no-isolate"])
+    graded = Graded(open_folder, cases, 1, user, ["--no-isolate"])
     assert {name: graded.marks(name) for name in cases} == {name: marks for name, (_, marks) in cases.items()}
     assert graded.run.returncode == 0 and "NOT ISOLATED" in graded.run.stdout
     assert {row["isolated"] for row in graded.table.values()} == {"no"}

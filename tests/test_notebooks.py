@@ -121,7 +121,7 @@ def nothing_escapes_comparison(notebook):
     complaints = []
     for cell in code_cells(notebook):
         marks = re.findall(r"^\s*#\s*(NBVAL_\w+)", cell.source, re.MULTILINE)
-        marks += [tag.upper().replace("-", "_") for tag in tags(cell) if tag.lower().startswith("nbval")]
+        marks += [tag.upper().replace("-", "_") for tag in tags(cell)]
         if "NBVAL_SKIP" in marks:
             complaints.append(f"the cell `{first_line(cell)}` is never tested")
         if "NBVAL_IGNORE_OUTPUT" in marks:
@@ -131,6 +131,17 @@ def nothing_escapes_comparison(notebook):
             if not by_learner and not any(re.search(r"\d", tool.output_text(output)) for output in cell.outputs):
                 complaints.append(f"the cell `{first_line(cell)}` is not compared, though no number in it varies")
     return complaints
+
+
+def tags_are_known(notebook):
+    """A tag that nobody reads does nothing: nbval, for one, knows its own in small letters only."""
+    known = {"experiment", "raises-exception", "nbval-ignore-output", "nbval-skip"}
+    return [
+        f"the cell `{first_line(cell)}` has the unknown tag {tag!r}"
+        for cell in code_cells(notebook)
+        for tag in tags(cell)
+        if tag not in known
+    ]
 
 
 def hides_nothing_by_semicolon(notebook):
@@ -192,6 +203,7 @@ RULES = [
     proves_what_it_says,
     cells_are_short,
     nothing_escapes_comparison,
+    tags_are_known,
     hides_nothing_by_semicolon,
     wraps_without_accidents,
     opens_with_objectives,
@@ -260,7 +272,7 @@ def marked(*extra, closing="score_sheet('f')"):
 GOOD = [
     made_up(),
     marked(),
-    marked(cell("run(f)", stdout("not written yet\n"), tags=["experiment", "NBVAL_IGNORE_OUTPUT"])),
+    marked(cell("run(f)", stdout("not written yet\n"), tags=["experiment", "nbval-ignore-output"])),
     made_up(cell("1 / 0", error(), tags=["raises-exception"])),
     made_up(cell("plot()", picture("A line that rises from 0 to 1.")), cell("_ = plot()"), cell("f('a;b')")),
     made_up(cell("# NBVAL_IGNORE_OUTPUT\nprint(seconds)", stdout("1.2 s\n"))),
@@ -291,6 +303,7 @@ BROKEN = [
     (nothing_escapes_comparison, made_up(cell("f()", stdout("1\n"), tags=["nbval-skip"]))),
     (nothing_escapes_comparison, made_up(cell("# NBVAL_IGNORE_OUTPUT\nclaim('x', 1)", stdout("✔ 1\n")))),
     (nothing_escapes_comparison, made_up(cell("f()", stdout("fast\n"), tags=["nbval-ignore-output"]))),
+    (tags_are_known, made_up(cell("f()", stdout("1\n"), tags=["NBVAL_IGNORE_OUTPUT"]))),
     (hides_nothing_by_semicolon, made_up(cell("plot(); "))),
     (hides_nothing_by_semicolon, made_up(cell("plot();  # hidden"))),
     (wraps_without_accidents, made_up(new_markdown_cell("It is h\n- x and no more."))),

@@ -47,8 +47,11 @@ def a_lively_one(generator):
     while True:
         start = a_start(generator, 5)
         randomize(model, generator)
-        typical = [favourites(model, start, 14), *ways_to_go_wrong(model, start, 14).values()]
-        if len(set(map(tuple, typical))) == len(typical) and least_lead(model, start, typical[0]) > 0.05:
+        words = favourites(model, start, 14)
+        if least_lead(model, start, words) < 0.05:  # before the six ways: it is one call where they are a hundred
+            continue
+        typical = [words, *ways_to_go_wrong(model, start, 14).values()]
+        if len(set(map(tuple, typical))) == len(typical):
             return model, start, 14, 1e-3
 
 
