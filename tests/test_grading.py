@@ -1,6 +1,7 @@
 """Marking: what every kind of submission gets, what none of them can do, and what people read afterwards."""
 
 import fcntl
+import html
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -395,6 +397,25 @@ def test_strange_names_all_the_way(tmp_path):
     assert {(row["check_step_jacobian"], row["check_gradient_magnitude"]) for row in rows.values()} == {("1", "1")}
     assert len(list((tmp_path / "out" / "feedback").iterdir())) == 9
     assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_files_beside_the_submissions_are_never_run(tmp_path):
+    subs, source = few(tmp_path, ("right",))
+    for name in ("torch", "names", "json", "rnncourse"):
+        (subs / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nraise SystemExit('from a submission')")
+    rnncourse = Path(sys.executable).with_name("rnncourse")  # not python -m, which begins with the folder it is called in
+    asked = [rnncourse, *submitting.options(".", tmp_path / "out", source)]
+    run = subprocess.run(asked, cwd=subs, capture_output=True, text=True, check=False)
+    assert run.returncode == 0 and table(tmp_path / "out")["right"]["total"] == "2", run.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_answer_that_can_t_be_read_says_where(tmp_path):
+    subs, source = tmp_path / "subs", submitting.assignment(tmp_path)
+    submitting.write(subs / "ann.ipynb", submitting.filled("def step_jacobian(h_t, W_hh)\n    return W_hh"))
+    submitting.grade(subs, tmp_path / "out", source)
+    page = html.unescape((tmp_path / "out" / "feedback" / "ann.html").read_text())
+    assert "'step_jacobian' is not defined. The cell before stopped with SyntaxError: expected ':' (line 1)" in page
 
 
 def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):

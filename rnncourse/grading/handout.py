@@ -95,6 +95,8 @@ def _in_a_kernel(data, released, name):
         kernel_name="python3",
         interrupt_on_timeout=True,
     ).execute(env={**os.environ, "TQDM_DISABLE": "1"})
+    if seed.outputs:  # it says nothing unless it fails
+        _stop(f"the checks could not be loaded: {seed.outputs[0].get('ename')}: {seed.outputs[0].get('evalue')}")
     results = {}
     for cell in run:
         if utils.is_grade(cell) and not utils.is_solution(cell):

@@ -19,6 +19,7 @@ from rnncourse.grading.proxies import Student
 LONGEST = 2000  # characters of a message
 OUTPUT = 200_000  # characters of a cell's output, pictures apart
 PICTURE = 4_000_000
+PLACE = re.compile(r"<ipython-input-[^>]*>, ")  # IPython's name of a cell, which a syntax error tells
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -46,7 +47,7 @@ def mark(data, release, control, seconds, assignment, alone=True):
     except Unreadable as unreadable:
         return {"status": "failed", "reason": str(unreadable), "results": {}}, None
     checking.seed_all(assignment)
-    results = {}
+    results, broken = {}, ""
     with Student(control, seconds) as student:
         names = Names(student)
         for cell in notebook.cells:
@@ -57,12 +58,17 @@ def mark(data, release, control, seconds, assignment, alone=True):
             if utils.is_grade(cell) and not utils.is_solution(cell):
                 student.exercise()
                 outputs, result = evaluate(cell.source, names)
+                if result["message"].startswith("NameError") and broken:
+                    result["message"] += f". The cell before stopped with {broken}"
                 cell.outputs = outputs
                 results[cell.metadata.nbgrader.grade_id] = result | score(cell)
                 continue
             if utils.is_locked(cell):
                 evaluate(cell.source, names)
             cell.outputs = as_outputs(student.run(cell.source))
+            if cell.source.strip():
+                errors = [output for output in cell.outputs if output.output_type == "error"]
+                broken = "".join(f"{error.ename}: {PLACE.sub('', error.evalue)}" for error in errors[:1])[:300]
     return {"status": "graded", "reason": "", "results": results}, notebook
 
 

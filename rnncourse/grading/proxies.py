@@ -44,6 +44,7 @@ class Zygote:
                 env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | FIXED,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                cwd=self.folder.name,  # Python looks for modules in its folder first: never in one with what was handed in
             )
             theirs.close()
 
