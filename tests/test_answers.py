@@ -146,7 +146,7 @@ def lyapunov_from_growth(R_diagonals):
 def clipped_in_place(grads, clip, threshold):
     parameters = [nn.Parameter(torch.zeros_like(g)) for g in grads]
     for parameter, g in zip(parameters, grads):
-        parameter.grad = g
+        parameter.grad = g.clone()  # it is clipped in place
     clip(parameters, threshold)
     return [parameter.grad for parameter in parameters]
 

@@ -58,6 +58,33 @@ def copy_by_train(test, steps, seed):
     return model, (model(x)[0][:, -y.shape[1] :].argmax(-1) == y).double().mean().item()
 
 
+def copy_without_clipping(test, steps, seed):
+    """The text's way but for the clipping, which the check can't see; gradients set to zero at the end of an update."""
+    torch.manual_seed(seed)
+    model = VanillaRNN(9, 64, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        x, y = copy_last_half(torch.randint(0, 8, (32, test.shape[1])))
+        F.cross_entropy(model(x)[0][:, -y.shape[1] :].mT, y).backward()
+        optimizer.step()
+        model.zero_grad(set_to_none=False)
+    x, y = copy_last_half(test)
+    return model, (model(x)[0][:, -y.shape[1] :].argmax(-1) == y).float().mean()
+
+
+def copy_with_gradients_added_up(test, steps, seed):
+    torch.manual_seed(seed)
+    model = VanillaRNN(9, 64, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))
+        F.cross_entropy(model(x)[0][:, -y.shape[1] :].flatten(0, 1), y.flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    x, y = copy_last_half(test)
+    return model, (model(x)[0][:, -y.shape[1] :].argmax(-1) == y).float().mean()
+
+
 class OfTheLibrary(nn.Module):
     """nn.RNN with a readout, which returns its outputs alone."""
 
@@ -200,7 +227,7 @@ STYLES = {
     "bound_after": [bound_as_tensors, bound_by_a_loop],
     "gradient_after": [gradient_by_numpy],
     "copy_last_half": [copy_by_a_loop],
-    "copy_experiment": [copy_by_train, copy_by_the_library],
+    "copy_experiment": [copy_by_train, copy_without_clipping, copy_by_the_library],
     "gradient_norms": [norms_by_retain_grad, norms_by_autograd, norms_by_the_engine, norms_by_the_course],
     "plot_gradient_norms": [plot_by_pyplot, plot_by_axes, plot_of_logarithms, plot_of_bars],
     "is_highway": [highway_by_singular_values, highway_as_a_tensor],
@@ -219,6 +246,12 @@ def test_every_correct_style_has_full_marks(name, answer):
         result = check_answer(EXERCISES[name], answer, seed)
         assert result.status == "correct", result.message
     assert not plt.get_fignums()
+
+
+def test_gradients_that_add_up_are_seen_though_the_easy_case_is_learned():
+    for seed in range(3):
+        result = check_answer(EXERCISES["copy_experiment"], copy_with_gradients_added_up, seed)
+        assert "call `optimizer.zero_grad()` at every update" in result.message
 
 
 # -- points, seeds, errors from elsewhere ------------------------------------------------------------------------------
@@ -283,7 +316,7 @@ def test_a_model_that_breaks_in_the_judge_s_hands_is_the_learner_s(error):
 @pytest.mark.parametrize("given", [lambda x: x, lambda x: x[0], lambda x: (x[:, :2, :8], None), lambda x: None])
 def test_a_model_of_another_shape_is_told_so(given):
     result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (given, 1.0), 0)
-    assert "(24, 6, 8) is expected" in result.message
+    assert "(200, 9, 8) is expected" in result.message
 
 
 def test_the_score_sheet_adds_up_what_was_checked(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import re
 import sys
 import threading
@@ -16,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from rnncourse import exercises
 from rnncourse.exercises import EXERCISES, Exercise, Mistake, check, hint, solution
-from rnncourse.exercises.checking import check_answer, difference
+from rnncourse.exercises.checking import Raised, check_answer, difference
 
 FUNCTIONS = {name: exercise for name, exercise in EXERCISES.items() if exercise.inputs is not None}
 SEEDS = range(3)
@@ -44,8 +45,12 @@ def test_the_solution_is_correct(exercise):
 def test_every_mistake_is_caught_with_its_own_message(exercise):
     for number, mistake in enumerate(exercise.mistakes):
         for seed in SEEDS:
-            result = check_answer(exercise, mistake.answer, seed)
-            assert (result.status, result.score, result.message) == ("wrong", 0.0, mistake.message), (number, seed)
+            result, told = check_answer(exercise, mistake.answer, seed), mistake.message
+            if mistake.error:
+                start, told = result.message.partition(":")[0], f"({told})"
+                assert start.startswith("your function raised ") and result.message.endswith(f" {told}"), (number, seed)
+                result = replace(result, message=told)
+            assert (result.status, result.score, result.message) == ("wrong", 0.0, told), (number, seed)
 
 
 @every_exercise
@@ -154,7 +159,7 @@ def like(value, fill):
 
 
 @every_function
-def test_changing_the_arguments_in_place_disturbs_nothing(exercise):
+def test_changing_the_arguments_in_place_disturbs_nothing_and_is_told_where_it_matters(exercise):
     def vandal(*given):
         result = exercise.reference(*copy.deepcopy(given))
         for argument in given:
@@ -164,7 +169,7 @@ def test_changing_the_arguments_in_place_disturbs_nothing(exercise):
                 argument.clear()
         return result
 
-    assert check_answer(exercise, vandal).status == "correct"
+    assert check_answer(exercise, vandal).message == (exercise.in_place or "correct")
 
 
 def bound_in_float32(sigma, slope, steps=50):
@@ -185,6 +190,43 @@ def norms_into_a_buffer(model, x, y):
     return norms
 
 
+def norms_of_states_handed_out(model, x, y):
+    h, states, outputs = None, [], []
+    for t in range(x.shape[1]):
+        _, h = model(x[:, t : t + 1], h)
+        h.retain_grad()
+        states.append(h)
+        outputs.append(model.W_hy(h))
+    torch.nn.functional.cross_entropy(torch.stack(outputs, 2), y, ignore_index=-1).backward()
+    return [h.grad.norm() for h in states]
+
+
+def angle_by_torch(a, b):
+    cosine = (a * b).sum() / (a.norm() * b.norm() + 1e-8)
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+
+
+def angle_by_numpy(a, b):
+    a, b = (v.numpy().ravel() / np.linalg.norm(v.numpy()) for v in (a, b))
+    return np.degrees(np.arccos(np.clip(a @ b, -1, 1)))
+
+
+def untouched_if_short(grads, threshold):
+    norm = torch.nn.utils.get_total_norm(grads)
+    return grads if norm <= threshold else [g * (threshold / norm) for g in grads]
+
+
+def between_two_norms(norms, share):
+    ordered = norms.sort(descending=True).values
+    above = int(share * len(norms))
+    return (ordered[above] + ordered[above - 1]) / 2
+
+
+def both_stacked(dL_da_next, immediate, h_t, W_hh):
+    dL_dh = immediate + dL_da_next @ W_hh
+    return torch.stack((dL_dh, (1 - h_t**2) * dL_dh))
+
+
 def plot_with_words_of_the_figure(norms):
     fig, ax = plt.subplots()
     ax.semilogy(range(1, len(norms) + 1), norms)
@@ -199,6 +241,12 @@ def plot_with_words_of_the_figure(norms):
     [
         ("bound_after", bound_in_float32),
         ("gradient_norms", norms_into_a_buffer),
+        ("gradient_norms", norms_of_states_handed_out),
+        ("angle_between", angle_by_torch),
+        ("angle_between", angle_by_numpy),
+        ("clip_by_norm", untouched_if_short),
+        ("threshold_from_norms", between_two_norms),
+        ("backward_step", both_stacked),
         ("plot_gradient_norms", plot_with_words_of_the_figure),
     ],
 )
@@ -206,6 +254,68 @@ def test_a_right_answer_in_another_dress_is_right(name, answer):
     for seed in range(10):
         result = check_answer(EXERCISES[name], answer, seed)
         assert result.status == "correct", result.message
+
+
+def norms_of_what_the_model_hands_out(model, x, y):
+    h, states, outputs = None, [], []
+    for t in range(x.shape[1]):
+        out, h = model(x[:, t : t + 1], h)
+        h.retain_grad()
+        states.append(h)
+        outputs.append(out)
+    torch.nn.functional.cross_entropy(torch.cat(outputs, 1).mT, y, ignore_index=-1).backward()
+    return [h.grad.norm() for h in states]
+
+
+def radians_without_a_cut(a, b):
+    return torch.acos((a * b).sum() / (a.norm() * b.norm()))
+
+
+def radians_by_math_without_a_cut(a, b):
+    return math.acos((a * b).sum() / (a.norm() * b.norm()))
+
+
+def the_next_norm(norms, share):
+    return norms.sort(descending=True).values[int(share * len(norms)) - 1] * (1 + 1e-9)
+
+
+def the_list_itself(grads, threshold):
+    norm = torch.cat([g.flatten() for g in grads]).norm()
+    grads[:] = [g * min(1.0, threshold / norm) for g in grads]
+    return grads
+
+
+@pytest.mark.parametrize(
+    "name, answer, words",
+    [
+        ("gradient_norms", norms_of_what_the_model_hands_out, "has no attribute 'norm' (no gradient has come to"),
+        ("angle_between", radians_without_a_cut, "this is the angle in radians"),  # later calls give NaN
+        ("angle_between", radians_by_math_without_a_cut, "this is the angle in radians"),
+        ("threshold_from_norms", the_next_norm, "one norm too high"),
+        ("threshold_from_norms", lambda norms, share: [None], "expected a number, got a list with None in it"),
+        ("threshold_from_norms", lambda norms, share: "0.1", "expected a number, got str '0.1'"),
+        ("clip_by_norm", the_list_itself, "you changed the gradients that were handed in"),
+        ("is_highway", lambda W: (W == W.T).all(), "says that W is symmetric"),
+        ("is_highway", lambda W: np.allclose(W.T @ W, np.eye(len(W))), "your tolerance is too narrow"),
+        ("plot_gradient_norms", lambda norms: plt, "return the figure, for example plt.gcf(), not the module"),
+        ("gradient_after", lambda W, v, k: plt, "expected a number, got the module matplotlib.pyplot"),
+    ],
+)
+def test_another_form_of_a_typical_mistake_is_named(name, answer, words):
+    for seed in SEEDS:
+        result = check_answer(EXERCISES[name], answer, seed)
+        assert words in str(result) and result.status != "correct"
+
+
+def test_gradients_of_parallel_vectors_are_asked_for():
+    cosines = []
+
+    def spy(a, b):
+        cosines.append(float((a * b).sum() / (a.norm() * b.norm())))
+        return EXERCISES["angle_between"].reference(a, b)
+
+    assert check_answer(EXERCISES["angle_between"], spy).status == "correct"
+    assert max(cosines) > 1 and min(cosines) < -1 and len(cosines) == 4
 
 
 def test_a_wrong_plot_does_not_stay_below_its_message():
@@ -365,6 +475,49 @@ def test_a_mistake_on_one_input_alone_is_not_that_mistake():
 
 
 @pytest.mark.parametrize("wrong_at", [1, 2, 3])
+def test_what_went_wrong_first_is_told(wrong_at):
+    calls = []
+
+    def once(x, n):
+        calls.append(n)
+        if len(calls) < wrong_at:
+            return n * x.sum()
+        if len(calls) == wrong_at:
+            raise ArithmeticError("oh")
+        return float("nan")
+
+    told = check_answer(MADE_UP, once).message
+    assert told == "twice, please" if wrong_at > 1 else "ArithmeticError" in told
+
+
+def test_an_error_s_message_is_added_and_agrees_with_no_result():
+    mistake = Mistake(lambda x, n: n * x.sum(), "no division here", error="division|modulo")
+    exercise = replace(MADE_UP, mistakes=(mistake, *MADE_UP.mistakes))
+    assert check_answer(exercise, lambda x, n: n / 0).message.endswith("): division by zero (no division here)")
+    assert check_answer(exercise, lambda x, n: x[9]).message.endswith("with size 4")
+    assert check_answer(exercise, lambda x, n: n * x.sum()).message == "twice, please"
+
+    def far_away(x, n):
+        raise Raised("ZeroDivisionError", "division by zero")
+
+    assert check_answer(exercise, far_away).message.endswith("ZeroDivisionError: division by zero (no division here)")
+
+
+def test_an_answer_that_changes_its_arguments_is_told_so_unless_it_is_wrong_anyway():
+    keeping = replace(MADE_UP, in_place="hands off")
+    assert check_answer(keeping, lambda x, n: n * x.mul_(2).sum()).message == "hands off"
+    assert check_answer(keeping, lambda x, n: n * x.mul_(1).sum()).message == "twice, please"
+    assert check_answer(keeping, lambda x, n: 2 * n * x.zero_().sum()).message.startswith("wrong value")
+    assert check_answer(keeping, lambda x, n: 2 * n * x.mul_(1).sum()).status == "correct"  # changed, and yet as it was
+
+
+def test_what_is_accepted_counts_as_right_whatever_the_reference_says():
+    lenient = replace(MADE_UP, accepts=lambda given, x, n: given == "much")
+    assert check_answer(lenient, lambda x, n: "much").status == "correct"
+    assert check_answer(lenient, lambda x, n: "little").message == "expected a number, got str 'little'"
+
+
+@pytest.mark.parametrize("wrong_at", [1, 2, 3])
 def test_an_answer_that_is_wrong_on_one_input_is_wrong(wrong_at):
     calls = []
 
@@ -486,6 +639,9 @@ INF, NAN = float("inf"), float("nan")
         (torch.tensor([1.0, 2.0]), [1.0, 2.0]),
         (np.array([1.0, 2.0]), (1, torch.tensor(2.0))),
         ([torch.ones(2), 3], (torch.ones(2), 3)),
+        (torch.ones(2, 3), (torch.ones(3), np.ones(3))),  # one tensor that stacks the results
+        (np.ones((2, 3)), ([1.0, 1.0, 1.0], torch.ones(3))),
+        (torch.tensor([1.0, NAN]), torch.tensor([1.0, NAN])),
         ({"a": 1, "b": [2]}, {"b": [2.0], "a": 1.0}),
         (torch.tensor([1.0, INF, -INF]), [1, INF, -INF]),
         (torch.tensor([1 + 2j]), np.array([1 + 2j])),
@@ -518,6 +674,11 @@ def test_what_is_no_difference(given, expected):
         ([1, 2], (1, 2, 3), "expected 3 results, got 2"),
         (3, (1, 2), "expected 2 results, got int 3"),
         (torch.tensor(3.0), (1, 2), "expected 2 results, got a tensor of shape ()"),
+        (torch.ones(2, 6), (torch.ones(2, 6), 1), "expected 2 results, got one tensor of shape (2, 6)"),
+        (np.ones((16, 5)), (np.ones((16, 5)), np.ones(16)), "expected 2 results, got one array of shape (16, 5)"),
+        (torch.ones(3), (1, 2), "expected 2 results, got 3"),
+        ([1.0, None], torch.ones(2), "expected a tensor of shape (2,), got a list with None in it"),
+        (math, 1.0, "expected a number, got the module math"),
         ((1, 5), (1, 2), "result 2: wrong value: 5 is too large"),
         ((1, [2]), torch.ones(2), "expected a tensor of shape (2,), got a tuple"),
         (None, 1.0, "expected a number, got a NoneType"),

@@ -80,6 +80,10 @@ BACKWARD_STEP = Exercise(
             lambda da, im, h, W: backward_step(da, im, h, W)[::-1],
             "both are right, in the wrong order: return dL/dh_t first, then dL/da_t",
         ),
+        Mistake(
+            lambda da, im, h, W: im + da @ W,
+            "this is dL/dh_t alone, and it is right: return dL/da_t, too, dL_dh, dL_da",
+        ),
     ),
 )
 
@@ -200,7 +204,7 @@ def _truncated_inputs(generator):
             parameter.copy_(normal(generator, *parameter.shape) / 2)
     length = whole(generator, 3, 4)
     T = 3 * length + whole(generator, 1, length - 1)  # the last chunk is shorter
-    return model, normal(generator, 3, T, 2), normal(generator, 3, T, 1), length
+    return model, normal(generator, 5, T, 2), normal(generator, 5, T, 1), length  # a batch that is no chunk's length
 
 
 def _full_gradient(model, x, target, length):
@@ -234,12 +238,12 @@ def _without_the_rest(model, x, target, length):
     return truncated_gradient(model, x[:, :whole], target[:, :whole], length)
 
 
-def _means(model, x, target, length):
+def _means(model, x, target, length, share=1.0, cut=torch.Tensor.detach):
     h = None
     for x_chunk, target_chunk in zip(x.split(length, dim=1), target.split(length, dim=1)):
         outputs, h = model(x_chunk, h)
-        (outputs - target_chunk).square().mean().backward()
-        h = h.detach()
+        (share * (outputs - target_chunk).square().mean()).backward()
+        h = cut(h)
     return model.W_hh.weight.grad
 
 
@@ -289,6 +293,28 @@ TRUNCATED_GRADIENT = Exercise(
         Mistake(
             _means,
             "your loss is the mean over each chunk: it is ½ Σ (outputs - target)², a sum, so that the chunks' losses add up",
+        ),
+        Mistake(
+            lambda *given: _means(*given, share=0.5),
+            "your loss is half the mean over each chunk (mse_loss takes the mean by itself): it is half the sum, "
+            "½ Σ (outputs - target)², so that the chunks' losses add up",
+        ),
+        Mistake(
+            lambda model, x, target, length: truncated_gradient(model, x, target, length) / 2,
+            "half the gradient: the loss is ½ Σ (outputs - target)², and yours has a ½ more",
+        ),
+        Mistake(
+            lambda model, x, target, length: truncated_gradient(model, x, target, length) / len(x),
+            "your loss is divided by the size of the batch: it is ½ Σ (outputs - target)², the sum over all sequences",
+        ),
+        Mistake(
+            lambda model, x, target, length: model.W_hh.weight,
+            "this is the weight itself: return its gradient, which backward has put into `.grad`",
+        ),
+        Mistake(
+            lambda *given: _means(*given, cut=lambda h: h),
+            "not retain_graph: cut the state from its past, `h = h.detach()`",
+            error="retain_graph=True",
         ),
         Mistake(
             lambda model, x, target, length: truncated_gradient(model, x, target, 1),

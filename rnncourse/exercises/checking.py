@@ -11,6 +11,7 @@ import copy
 import ctypes
 import html
 import inspect
+import re
 import textwrap
 import threading
 import traceback
@@ -24,10 +25,14 @@ import torch
 
 @dataclass(frozen=True)
 class Mistake:
-    """A typical wrong answer that runs, and what to tell its maker. For a value, ``answer`` is the value itself."""
+    """A typical wrong answer that runs, and what to tell its maker. For a value, ``answer`` is the value itself.
+
+    For one that ends in an error, ``error`` is a pattern of its type and text: the message is added to one that fits.
+    """
 
     answer: object
     message: str
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Exercise:
     ``inputs(generator)`` returns the arguments of one call, fresh from a ``torch.Generator``. ``tolerance`` is the largest
     difference allowed, relative to the largest entry of the expected result where that exceeds 1. ``judge(result, *arguments)``,
     where there is one, says what is wrong with a result, "" if nothing; then nothing is compared, and a mistake's message is the
-    judge's. ``points`` are those of the exercise's cell in a marked notebook.
+    judge's. ``accepts(result, *arguments)``, where there is one, says whether a result that differs is right as well.
+    ``in_place`` is what an answer is told that changes its arguments: where it is empty, it may. (Marking does not see
+    that, since there an answer gets copies in another process.) ``points`` are those of the cell in a marked notebook.
     """
 
     name: str
@@ -51,6 +58,8 @@ class Exercise:
     trials: int = 3  # fresh inputs a check
     code: str = field(default="")  # what ``solution`` shows for a value: how it comes about
     judge: Callable | None = None
+    accepts: Callable | None = None
+    in_place: str = ""
     points: int = 1
 
     @property
@@ -140,23 +149,36 @@ def _check_function(exercise, answer, generator):
         raise NotAttempted
     if not callable(answer):
         raise Wrong(f"hand over the function itself, not the result of a call: got {_kind(answer)}")
-    results, fault = [], ""
+    results, fault, changed = [], "", ""
     for _ in range(exercise.trials):
         arguments = exercise.inputs(generator)
-        given = _call(answer, arguments, exercise.seconds)
+        handed = copy.deepcopy(arguments)
+        try:
+            given = _call(answer, handed, exercise)
+            told = _fault(exercise, given, arguments)
+            if fault and "NaN" in told:
+                raise Wrong(told)
+        except Wrong:
+            if fault:  # that came first, and says more
+                break
+            raise
         results.append((arguments, given))
-        fault = fault or _fault(exercise, given, arguments)
+        fault = fault or told
+        changed = changed or (exercise.in_place and difference(handed, arguments, 0.0))
     if fault:
         suspects = (m for m in exercise.mistakes if all(_agrees(exercise, m, *result) for result in results))
         suspect = None if exercise.judge else next(suspects, None)
         raise Wrong(suspect.message if suspect else fault)
+    if changed:
+        raise Wrong(exercise.in_place)
 
 
-def _fault(exercise, given, arguments, expected_from=None):
-    """In a sentence, what is wrong with a result, "" if nothing: by the judge, or beside the reference's (or another's)."""
+def _fault(exercise, given, arguments):
+    """In a sentence, what is wrong with a result, "" if nothing: by the judge, or beside the reference's."""
     if exercise.judge:
         return _judged(exercise.judge, given, arguments)
-    return difference(given, (expected_from or exercise.reference)(*copy.deepcopy(arguments)), exercise.tolerance)
+    fault = difference(given, exercise.reference(*copy.deepcopy(arguments)), exercise.tolerance)
+    return "" if fault and exercise.accepts and exercise.accepts(given, *arguments) else fault
 
 
 def _judged(judge, given, arguments):
@@ -174,18 +196,19 @@ def _judged(judge, given, arguments):
 
 def _agrees(exercise, mistake, arguments, given):
     """Whether an answer's result is the one that a typical mistake would give."""
-    return not _fault(exercise, given, arguments, mistake.answer)
+    return not mistake.error and not difference(given, mistake.answer(*copy.deepcopy(arguments)), exercise.tolerance)
 
 
-def _call(answer, arguments, seconds):
+def _call(answer, arguments, exercise):
     """The learner's result; ``NotAttempted`` for a stub; ``Wrong``, with the learner's own line, for an error or endless loop."""
     try:
-        with time_limit(seconds):
-            given = answer(*copy.deepcopy(arguments))
+        with time_limit(exercise.seconds):
+            given = answer(*arguments)
     except OutOfTime:
-        raise Wrong(f"your function did not return within {seconds:g} s: is there a loop that never ends?") from None
+        limit = f"{exercise.seconds:g} s"
+        raise Wrong(f"your function did not return within {limit}: is there a loop that never ends?") from None
     except Raised as error:
-        raise Wrong(f"your function raised {error.kind}{error.place}: {' '.join(str(error).split())}") from None
+        raise _error(exercise, error.kind, error.place, str(error)) from None
     except (Exception, SystemExit) as error:
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
         mine = [f for f in lines if f.name == getattr(answer, "__name__", "")]
@@ -194,13 +217,19 @@ def _call(answer, arguments, seconds):
         if isinstance(error, NotImplementedError) and (not error.args or line.startswith("raise ")):
             raise NotAttempted from None  # the stub's own, not that of a library
         place = f" at line {where.lineno} of its cell ({where.line or where.name})" if where else ""
-        text = " ".join(str(error).split())
-        raise Wrong(f"your function raised {type(error).__name__}{place}: {text}") from None
+        raise _error(exercise, type(error).__name__, place, str(error)) from None
     if given is None and not _is_stub(answer):
         raise NotAttempted(", or is a return missing? Your function gave back None")
     if given is None or given is Ellipsis:
         raise NotAttempted
     return given
+
+
+def _error(exercise, kind, place, text):
+    """``Wrong`` for an error of the learner's function, with what the typical mistake says that ends in it."""
+    text = " ".join(text.split())
+    meant = [f" ({m.message})" for m in exercise.mistakes if m.error and re.search(m.error, f"{kind}: {text}")]
+    return Wrong(f"your function raised {kind}{place}: {text}{meant[0] if meant else ''}")
 
 
 def _is_stub(answer):
@@ -246,6 +275,9 @@ def difference(given, expected, tolerance):
         return next((f"{k}: {fault}" for k in expected if (fault := difference(given[k], expected[k], tolerance))), "")
     if isinstance(expected, (list, tuple)):
         if isinstance(given, (np.ndarray, torch.Tensor)) and given.ndim:
+            if not _stacks(given, expected):
+                kind = "tensor" if isinstance(given, torch.Tensor) else "array"
+                return f"expected {len(expected)} results, got one {kind} of shape {tuple(given.shape)}"
             given = list(given)
         if not isinstance(given, (list, tuple)):
             return f"expected {len(expected)} results, got {_kind(given)}"
@@ -254,6 +286,12 @@ def difference(given, expected, tolerance):
         pairs = enumerate(zip(given, expected), start=1)
         return next((f"result {i}: {fault}" for i, (g, e) in pairs if (fault := difference(g, e, tolerance))), "")
     return _numeric_difference(given, expected, tolerance)
+
+
+def _stacks(array, expected):
+    """Whether the rows of one array have the shapes of several results, however many there are."""
+    row, nested = tuple(array.shape[1:]), (list, tuple, dict)
+    return all(isinstance(e, nested) or tuple(getattr(e, "shape", ())) == row for e in expected)
 
 
 def _numeric_difference(given, expected, tolerance):
@@ -270,7 +308,8 @@ def _numeric_difference(given, expected, tolerance):
         return places if given_array.ndim else "the result is NaN"
     with np.errstate(invalid="ignore"):
         apart = np.abs(given_array - expected_array)
-    apart = np.where(given_array == expected_array, 0.0, apart)  # equal infinities are equal
+    alike = (given_array == expected_array) | (np.isnan(given_array) & np.isnan(expected_array))
+    apart = np.where(alike, 0.0, apart)  # equal infinities are equal, and NaN is what a mistake with NaN gives
     allowed = tolerance * max(1.0, float(np.abs(expected_array[np.isfinite(expected_array)]).max(initial=0.0)))
     if (apart <= allowed).all():
         return ""
@@ -295,6 +334,10 @@ def _as_array(value):
 def _kind(value):
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
+    if type(value).__name__ == "module":  # or what stands for one in marking
+        return f"the module {value.__name__}"
+    if isinstance(value, (list, tuple)) and any(v is None for v in value):
+        return f"a {type(value).__name__} with None in it"
     return (
         f"{type(value).__name__} {value!r}"
         if isinstance(value, (int, float, str, bool))

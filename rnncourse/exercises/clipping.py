@@ -5,7 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-from rnncourse.exercises.inputs import in_turn, uniform
+from rnncourse.exercises.inputs import in_turn, normal, uniform, whole
 
 # ---------------------------------------------------------------- by norm
 
@@ -14,6 +14,9 @@ def clip_by_norm(grads, threshold):
     norm = torch.sqrt(sum(g.square().sum() for g in grads))  # of all of them, as of one long vector
     scale = torch.clamp(threshold / norm, max=1.0)
     return [scale * g for g in grads]
+
+
+IN_PLACE = "you changed the gradients that were handed in: return a list of new tensors, and leave those as they are"
 
 
 def some_grads(generator):
@@ -41,6 +44,7 @@ CLIP_BY_NORM = Exercise(
     name="clip_by_norm",
     reference=clip_by_norm,
     inputs=some_grads,
+    in_place=IN_PLACE,
     tolerance=3e-6,  # torch's own divides by the norm plus 1e-6
     hints=(
         "All gradients together are one long vector, and it has one length. If that is above the threshold, every gradient is "
@@ -117,6 +121,7 @@ CLIP_BY_NORM = Exercise(
             lambda grads, c: _scaled(grads, float(_norm(grads) <= c)),
             "a gradient above the threshold is thrown away: make it shorter, it still knows the direction",
         ),
+        Mistake(lambda grads, c: [g.mul_(k) for k in [min(1.0, c / float(_norm(grads)))] for g in grads], IN_PLACE),
     ),
 )
 
@@ -139,6 +144,7 @@ CLIP_BY_VALUE = Exercise(
     name="clip_by_value",
     reference=clip_by_value,
     inputs=spread_grads,
+    in_place=IN_PLACE,
     hints=(
         "Every entry is looked at on its own. What becomes of one that is too large, of one that is too far below zero, and of "
         "all others?",
@@ -201,6 +207,7 @@ CLIP_BY_VALUE = Exercise(
             "the bounds are -1 and 1: they are to be -threshold and threshold",
         ),
         Mistake(lambda grads, c: grads, "nothing was clipped: return the new gradients"),
+        Mistake(lambda grads, c: [g.clamp_(-c, c) for g in grads], IN_PLACE),
     ),
 )
 
@@ -208,41 +215,71 @@ CLIP_BY_VALUE = Exercise(
 
 
 def angle_between(a, b):
-    cosine = (a * b).sum() / (a.norm() * b.norm())
-    return math.degrees(math.acos(cosine))
+    cosine = float((a * b).sum() / (a.norm() * b.norm()))
+    return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))  # rounding may push a cosine beyond 1
 
 
 def two_matrices(generator):
-    """Two gradients of a square matrix, of unlike lengths, at an angle below, then above 90 degrees."""
-    n = int(torch.randint(3, 6, (), generator=generator))
+    """In turn, two gradients of a square matrix at an angle below and above 90 degrees, parallel, and opposite ones."""
+    make = in_turn(
+        generator,
+        lambda: at_an_angle(generator, uniform(generator, 20, 70)),
+        lambda: at_an_angle(generator, uniform(generator, 110, 160)),
+        lambda: in_line(generator, 1),
+        lambda: in_line(generator, -1),
+    )
+    return make()
+
+
+def at_an_angle(generator, degrees):
+    """Two gradients of unlike lengths."""
+    n = whole(generator, 3, 5)
     a, b = torch.randn(2, n, n, generator=generator, dtype=torch.float64)
     a, b = a / a.norm(), b / b.norm()
     b = b - (a * b).sum() * a
-    theta = math.radians(in_turn(generator, uniform(generator, 20, 70), uniform(generator, 110, 160)))
+    theta = math.radians(degrees)
     b = math.cos(theta) * a + math.sin(theta) * b / b.norm()
     return [a * uniform(generator, 1.5, 4), b * uniform(generator, 0.1, 0.24)]  # an inner product within acos
+
+
+def in_line(generator, sign):
+    """Two gradients along one line whose cosine rounds to a number beyond 1 or -1, in whichever order it is computed.
+
+    They are long, so that a small number added to a length against a division by zero does not show.
+    """
+    beyond = False
+    while not beyond:
+        a = 1e8 * normal(generator, 4, 4)
+        b = sign * uniform(generator, 0.2, 3) * a
+        roots = a.square().sum().sqrt() * b.square().sum().sqrt()
+        cosines = (_cosine(a, b), float((a / a.norm() * (b / b.norm())).sum()), float((a * b).sum() / roots))
+        beyond = min(abs(cosine) for cosine in cosines) > 1
+    return [a, b]
 
 
 def _cosine(a, b):
     return float((a * b).sum() / (a.norm() * b.norm()))
 
 
-def _acos(x):
-    """In degrees; NaN, as torch, where there is none."""
-    return math.degrees(torch.acos(torch.as_tensor(x, dtype=torch.float64)))
+def _acos(x, most=1.0):
+    """In degrees, of x cut to -most ... most; NaN, as torch, where there is none."""
+    return math.degrees(torch.acos(torch.as_tensor(x, dtype=torch.float64).clamp(-most, most)))
 
 
 ANGLE = Exercise(
     name="angle_between",
     reference=angle_between,
     inputs=two_matrices,
+    trials=4,
     hints=(
         "Take each gradient as one long vector. Two vectors have an inner product, and it holds the cosine of their angle.",
         "Σ a_i b_i = ‖a‖ ‖b‖ cos θ. The sum runs over all entries; `.norm()` of a matrix is the norm of all its entries.",
-        "`cosine = (a * b).sum() / (a.norm() * b.norm())`, then `math.degrees(math.acos(cosine))`.",
+        "`cosine = (a * b).sum() / (a.norm() * b.norm())`, then `math.degrees(math.acos(max(-1.0, min(1.0, "
+        "float(cosine)))))`: rounding may push the cosine beyond 1, where there is no acos.",
     ),
-    why="The inner product of two vectors is the product of their lengths times the cosine of their angle. (Near 0 and 180 degrees "
-    "acos loses half of the digits; `rnncourse.clipping.angle` takes a way that keeps them.)",
+    why="The inner product of two vectors is the product of their lengths times the cosine of their angle. Rounding "
+    "may make that cosine 1.0000000000000002 for parallel gradients, hence the cut. (Near 0 and 180 degrees acos loses "
+    "half of the digits; `rnncourse.clipping.angle` takes a way that keeps them.)",
     mistakes=(
         Mistake(
             lambda a, b: math.radians(_acos(_cosine(a, b))),
@@ -254,7 +291,7 @@ ANGLE = Exercise(
             "an angle above 90 degrees came out below it: keep the sign of the inner product",
         ),
         Mistake(
-            lambda a, b: math.degrees(math.asin(_cosine(a, b))),
+            lambda a, b: 90 - _acos(_cosine(a, b)),
             "this is the asin: the inner product gives the cosine, so take acos",
         ),
         Mistake(
@@ -281,6 +318,22 @@ ANGLE = Exercise(
             lambda a, b: _acos(_cosine(a - a.mean(), b - b.mean())),
             "this is the correlation: the means are not to be taken off",
         ),
+        Mistake(
+            lambda a, b: _acos(_cosine(a, b), most=math.inf),
+            "right, but NaN for parallel or opposite gradients: rounding pushes their cosine beyond 1 or -1, where no "
+            "acos is. Cut it to -1 ... 1 first, with clamp(-1, 1)",
+        ),
+        Mistake(
+            lambda a, b: math.degrees(math.acos(_cosine(a, b))),
+            "acos is defined from -1 to 1. Is what you put in divided by both lengths? Even then rounding may push the "
+            "cosine of parallel gradients beyond 1: cut it first, max(-1.0, min(1.0, cosine))",
+            error="math domain error|expected a number in range",  # of Python 3.14 on, the second
+        ),
+        Mistake(
+            lambda a, b: _acos(_cosine(a, b), most=1 - 1e-7),
+            "right, but parallel gradients come out 0.03 degrees apart: cut the cosine to -1 ... 1 and no narrower, "
+            "acos is defined there",
+        ),
     ),
 )
 
@@ -297,14 +350,27 @@ def norms_of_a_run(generator):
     return [norms, in_turn(generator, 0.1, 0.05, 0.2)]
 
 
+def clips_the_same(threshold, norms, share):
+    """Whether a threshold lies between the smallest one and the next larger norm: it clips the same steps."""
+    try:
+        threshold = float(threshold)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    smallest = threshold_from_norms(norms, share)
+    next_larger = norms[norms > smallest].min()
+    return bool(smallest <= threshold < next_larger * (1 - 1e-5))  # that norm itself, rounded, is none
+
+
 THRESHOLD = Exercise(
     name="threshold_from_norms",
     reference=threshold_from_norms,
     inputs=norms_of_a_run,
+    accepts=clips_the_same,
     hints=(
         "Sort the norms in your mind. The threshold stands where the wanted share of them lies above it.",
         "A share of 0.1 above means 0.9 below or at it: that is a quantile.",
-        "`torch.quantile(norms, q)` has the share q of the norms below it. Which q leaves `share` of them above?",
+        "`torch.quantile(norms, q)` has the share q of the norms below it. Which q leaves `share` of them above? "
+        "(A threshold between that norm and the next larger one clips the same steps, so it counts as well.)",
     ),
     why="The q-quantile has the share q below it and 1 - q above: clipping there touches 1 - q of the steps, the longest, and "
     "leaves the rest as they are.",

@@ -36,6 +36,8 @@ def describe(plot):
     """
     if isinstance(plot, Drawing):
         return plot
+    if type(plot).__name__ == "module":  # plt, whose axes is a function
+        return None
     if isinstance(plot, (list, tuple, np.ndarray)):  # what plt.subplots returns, or a plot call: (fig, ax), lines
         found = [drawing for one in np.ravel(np.array(plot, dtype=object)) if (drawing := describe(one))]
         return next((drawing for drawing in found if drawing.points), found[0] if found else None)

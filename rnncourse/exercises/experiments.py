@@ -136,8 +136,8 @@ def copy_experiment(test, steps, seed):
 
 
 def copy_runs(generator):
-    """In turn a run that must learn 4 symbols, its test short enough for learning by heart, and one of 2 updates."""
-    size, steps = in_turn(generator, ((24, 4), 50), ((200, 6), 2))
+    """In turn a run of 2 updates, and one that must learn 4 symbols, its test short enough for learning by heart."""
+    size, steps = in_turn(generator, ((200, 6), 2), ((24, 4), 50))
     return torch.randint(8, size, generator=generator), steps, whole(generator, 0, 999)
 
 
@@ -160,11 +160,15 @@ NOT_TRAINED = (
 ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
 SLOW = (
     "after 50 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and "
-    "batches of 32"
+    "batches of 32, and set the gradients to zero at every update"
 )
 NOT_SEEDED = (
     "your network did not start where `seed` would have it: call `torch.manual_seed(seed)`, and make the network next, "
     "so that the run can be repeated"
+)
+NOT_ZEROED = (
+    "after 2 updates your weights are those of gradients that were added up: call `optimizer.zero_grad()` at every "
+    "update, before `backward()`"
 )
 IGNORES_STEPS = "asked for 2 updates your model has learned the task already: make just `steps` updates"
 
@@ -240,19 +244,40 @@ def judge_copy(result, test, steps, seed):
         return next((fault for fault, is_it in known.items() if is_it), OTHER_NUMBER)
     fresh = right(torch.randint(8, (256, test.shape[1]), generator=torch.Generator().manual_seed(seed))).float().mean()
     if steps < ENOUGH:
-        return IGNORES_STEPS if fresh > 0.6 else "" if seeded(model, seed) else NOT_SEEDED
+        if fresh > 0.6:
+            return IGNORES_STEPS
+        return NOT_SEEDED if not seeded(model, seed) else NOT_ZEROED if adds_up(model, test, seed) else ""
     if fresh > 0.9:
         return ""
     return ON_TEST if measured > fresh + 0.25 else SLOW if fresh > 0.3 else NOT_TRAINED
 
 
-def fit(model, batch, updates, lr, learn=True):
+def adds_up(model, test, seed):
+    """Whether a ``VanillaRNN`` has the weights of 2 updates as the text has them, but with their gradients added up.
+
+    Its batches must be drawn as those here: another way to draw, or another rate, leads to other weights, and to False.
+    """
+    if not isinstance(model, VanillaRNN) or model.W_hh.weight.shape != (64, 64):
+        return False
+    ends = []
+    for zero in (True, False):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = VanillaRNN(9, 64, 8)
+            fit(made, lambda: copy_last_half(torch.randint(8, (32, test.shape[1]))), 2, 3e-3, zero=zero)
+        ends.append(made.W_hh.weight.detach())
+    right, added_up = ends
+    return bool((model.W_hh.weight.detach() - added_up).norm() < 0.1 * (right - added_up).norm())
+
+
+def fit(model, batch, updates, lr, learn=True, zero=True):
     """Train on ``batch()``, an x and the targets of its last steps, for the banks of mistakes, without clipping."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for _ in range(updates if learn else 0):
         x, y = batch()
         loss = F.cross_entropy(model(x)[0][:, -y.shape[1] :].flatten(0, 1), y.flatten())
-        optimizer.zero_grad()
+        if zero:
+            optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
@@ -264,13 +289,14 @@ def copied(
     learn=True,
     seed=None,
     report=None,
+    zero=True,
 ):
     """``copy_experiment`` done another way, for the bank of mistakes. ``batches(test)`` gives each training batch."""
 
     def answer(test, steps, its_seed):
         torch.manual_seed(its_seed if seed is None else seed)
         model = VanillaRNN(9, 64, 8)
-        fit(model, lambda: copy_last_half(batches(test)), updates or steps, lr, learn)
+        fit(model, lambda: copy_last_half(batches(test)), updates or steps, lr, learn, zero)
         x, y = copy_last_half(test)
         outputs = model(x)[0]
         spoken = (outputs[:, -y.shape[1] :].argmax(-1) == y).float()
@@ -316,6 +342,7 @@ COPY_EXPERIMENT = Exercise(
         Mistake(copied(lr=4e-4), SLOW),
         Mistake(copied(seed=-1), NOT_SEEDED),
         Mistake(copied(updates=80), IGNORES_STEPS),
+        Mistake(copied(zero=False), NOT_ZEROED),
     ),
 )
 

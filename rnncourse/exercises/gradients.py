@@ -196,6 +196,10 @@ LOG_PRODUCT_NORM = Exercise(
             "you divide by the largest entry, which is fine, but then P ends with a norm other than 1: add log ‖P‖ at the end",
         ),
         Mistake(
+            lambda J: _rescaled(J[:-1]),
+            "the norm of the last P is missing: add its logarithm at the end",
+        ),
+        Mistake(
             lambda J: _rescaled(J, times=torch.mul),
             "J_t * P multiplies entry by entry: the product of matrices is J_t @ P",
         ),

@@ -5,6 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
+from rnncourse.exercises.inputs import in_turn, uniform
 
 # ---------------------------------------------------------------- an orthogonal matrix from any matrix
 
@@ -267,8 +268,12 @@ def leak_half_life(b):
 
 
 def one_bias(generator):
-    """A forget-gate bias between 0.5 and 6."""
-    return [0.5 + 5.5 * float(torch.rand((), generator=generator, dtype=torch.float64))]
+    """A forget-gate bias between 0.5 and 6; its half-life would in turn be rounded down and up."""
+    low = in_turn(generator, 0.1, 0.6)
+    while True:
+        b = uniform(generator, 0.5, 6)
+        if low < leak_half_life(b) % 1 < low + 0.3:
+            return [b]
 
 
 def sigmoid(b):
@@ -337,6 +342,10 @@ HALF_LIFE = Exercise(
         Mistake(
             lambda b: math.floor(leak_half_life(b)),
             "rounded down: return the number as it comes, with its fraction",
+        ),
+        Mistake(
+            lambda b: round(leak_half_life(b)),
+            "rounded to a whole number: return the number as it comes, with its fraction",
         ),
     ),
 )

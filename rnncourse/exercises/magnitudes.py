@@ -189,13 +189,16 @@ def is_highway(W):
 
 
 def candidates(generator):
-    """In turn: a rotation, a reflection, what resembles them in one respect each, what is off by 0.02 %."""
+    """In turn: a rotation, a reflection, what resembles them in one respect each, what is off by 0.02 % and by 4e-7."""
     n = 2 * whole(generator, 2, 3)
     Q = orthogonal(generator, n)
     rotation = Q * torch.where(torch.arange(n) == 0, torch.linalg.det(Q).sign(), 1.0)
     triangle = torch.eye(n, dtype=torch.float64) + normal(generator, n, n).triu(1)  # all eigenvalues 1, determinant 1
     involution = triangle @ diagonal(*[1.0, -1.0] * (n // 2)) @ torch.linalg.inv(triangle)
     columns, row = normal(generator, n, n), normal(generator, n)
+    lossy = Q @ diagonal(1.0, *[0.5] * (n - 1)) @ Q.T
+    nudge = torch.eye(n, dtype=torch.float64)
+    nudge[0, 1] = nudge[1, 0] = 2.2e-7  # makes 4.4e-7 of two zeros in WᵀW, and singular values of 1 ± 2.2e-7
     make = in_turn(
         generator,
         lambda: rotation,  # of determinant 1
@@ -207,8 +210,9 @@ def candidates(generator):
         lambda: torch.stack([row.roll(i) for i in range(n)]) / row.norm(),  # columns and rows of length 1
         lambda: 1.0002 * Q,
         lambda: 0.9 * Q,
-        lambda: Q @ diagonal(1.0, *[0.5] * (n - 1)) @ Q.T,  # norm and radius 1, and all directions but one are lost
+        lambda: (lossy + lossy.T) / 2,  # symmetric; norm and radius 1, and all directions but one are lost
         lambda: Q @ diagonal(2.0, 0.5, *[1.0] * (n - 2)),  # determinant ±1, columns at right angles
+        lambda: rotation @ nudge,  # within the tolerance
     )
     return (make(),)
 
@@ -222,7 +226,7 @@ IS_HIGHWAY = Exercise(
     points=2,
     reference=is_highway,
     inputs=candidates,
-    trials=11,
+    trials=12,
     tolerance=0.0,
     hints=(
         "A highway keeps the length of every gradient, whatever its direction. Which property of W_hh says just that?",
@@ -286,6 +290,15 @@ IS_HIGHWAY = Exercise(
         Mistake(
             lambda W: close(W @ W, torch.eye(len(W), dtype=W.dtype)),
             "W @ W = I says that W is its own inverse: the transpose must be the inverse, W.T @ W = I",
+        ),
+        Mistake(
+            lambda W: close(W, W.T),
+            "W = Wᵀ says that W is symmetric: the transpose must be the inverse, W.T @ W = I",
+        ),
+        Mistake(
+            lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype), 1e-8),
+            "your tolerance is too narrow: a difference of up to 1e-6 is none (by itself, torch.allclose allows 1e-8 "
+            "where 0 is expected: give it atol=1e-6)",
         ),
         Mistake(
             lambda W: close(W.T @ W, torch.eye(len(W), dtype=W.dtype), 0.01),

@@ -70,6 +70,19 @@ def through_time(model, x, y, of="h", first=0, detach=False, loss=cross_entropy)
     return torch.stack(grads)
 
 
+def handed_out(model, x, y):
+    """The gradients of the states that a model hands out which is called a step at a time; None for the last.
+
+    Each is a slice of the states that the outputs are computed from: the loss reaches it only through the next step.
+    """
+    h, states, outputs = None, [], []
+    for x_t in x.split(1, dim=1):
+        output, h = model(x_t, h)
+        states.append(h)
+        outputs.append(output)
+    return torch.autograd.grad(cross_entropy(torch.cat(outputs, 1), y), states, allow_unused=True)
+
+
 def norms(grads):
     return grads.flatten(1).norm(dim=1)
 
@@ -77,6 +90,11 @@ def norms(grads):
 def total(model, x, y, **options):
     return through_time(model, x, y, first=1, **options)
 
+
+BESIDE = (
+    "the `h` that `model` hands out stands beside its outputs, which are not computed from it. Compute the scores from "
+    "it yourself, `model.W_hy(h)`"
+)
 
 GRADIENT_NORMS = Exercise(
     name="gradient_norms",
@@ -104,6 +122,25 @@ GRADIENT_NORMS = Exercise(
             "this is only the immediate part ∂⁺L/∂h_t, through the output at t: what comes back through h_{t+1} is "
             "missing. Take the gradient of each h_t in the loop, not of the states that the model hands out, and "
             "detach none of them",
+        ),
+        Mistake(
+            lambda m, x, y: [0.0 if g is None else g.norm() for g in handed_out(m, x, y)],
+            f"this is only what comes back through h_{{t+1}}, and nothing at the last step: {BESIDE}",
+        ),
+        Mistake(
+            lambda m, x, y: [g.norm() for g in handed_out(m, x, y)[:-1]],
+            f"a norm for the last step is missing, and the others are only what comes back through h_{{t+1}}: {BESIDE}",
+        ),
+        Mistake(
+            lambda m, x, y: [g.norm() for g in handed_out(m, x, y)],
+            "no gradient has come to one of your states. Either it lacks `retain_grad()`, or it is the last that "
+            f"`model` has handed out: {BESIDE}",
+            error="NoneType' object has no attribute '(norm|square|pow|flatten|layout)'|norm.*NoneType|got NoneType",
+        ),
+        Mistake(
+            lambda m, x, y: torch.autograd.grad(cross_entropy(m(x)[0], y), m(x)[1]),
+            f"the loss does not reach one of your states, perhaps the last that `model` has handed out: {BESIDE}",
+            error="not have been used in the graph",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y)).flip(0),
@@ -190,6 +227,7 @@ def falling_norms(generator):
     return (torch.exp(-6 * torch.rand(T, generator=generator, dtype=torch.float64).cumsum(0) / 2),)
 
 
+A_MODULE = "return the figure, for example plt.gcf(), not the module"
 NO_FIGURE = "return the figure (or its axes): what came back is neither a Figure nor an Axes of matplotlib"
 NO_CURVE = "your plot has no row of points whose heights are the norms"
 TOO_FEW = "your plot does not have one point for each norm: draw all T of them"
@@ -212,7 +250,7 @@ NO_TITLE = "the figure has no title"
 def judge_plot(plot, norms):
     drawing = describe(plot)
     if drawing is None:
-        return NO_FIGURE
+        return A_MODULE if type(plot).__name__ == "module" else NO_FIGURE
     heights, steps = norms.numpy(), np.arange(1, len(norms) + 1)
     rows = [(np.array(xs), np.array(ys)) for xs, ys in drawing.points]
     if not any(len(ys) == len(heights) for _, ys in rows):
@@ -272,6 +310,7 @@ PLOT_GRADIENT_NORMS = Exercise(
     "gradient shows as a line that falls towards step 1. On a linear axis all but a few points lie on zero.",
     mistakes=(
         Mistake(lambda norms: norms, NO_FIGURE),
+        Mistake(lambda norms: np, A_MODULE),
         Mistake(plotted(yscale="linear"), LINEAR),
         Mistake(plotted(lambda norms: (norms,)), FROM_ZERO),
         Mistake(plotted(lambda norms: (range(1, len(norms) + 1), norms.flip(0))), REVERSED),

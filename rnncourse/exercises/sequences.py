@@ -102,6 +102,10 @@ MAKE_WINDOWS = Exercise(
         Mistake(
             _windows_as_columns, "your windows are the columns of x: make them its rows, shape (n - length, length)"
         ),
+        Mistake(
+            lambda series, length: make_windows(series, length)[0],
+            "these are the windows alone, and they are right: return their targets, too, x, y",
+        ),
     ),
 )
 

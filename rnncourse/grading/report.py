@@ -126,9 +126,11 @@ def index(name, rows, records, points, why_not, title):
 
 def typical(records):
     """((cell, message), how many made it) of the mistakes that the exercises know, the commonest first."""
-    known = {(name, mistake.message) for name, exercise in EXERCISES.items() for mistake in exercise.mistakes}
-    made = [(cell, r) for record in records.values() for cell, r in record["results"].items()]
-    count = Counter((cell, r["message"]) for cell, r in made if (r["exercise"], r["message"]) in known)
+    count = Counter()
+    for cell, result in (item for record in records.values() for item in record["results"].items()):
+        known = EXERCISES[result["exercise"]].mistakes if result["exercise"] in EXERCISES else ()
+        said = {m.message for m in known if m.message == result["message"] or (m.error and m.message in result["message"])}
+        count.update((cell, message) for message in said)
     return sorted(count.items(), key=lambda item: (-item[1], item[0]))
 
 
