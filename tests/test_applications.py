@@ -142,6 +142,24 @@ def test_training_on_characters_learns_repeats_itself_and_ends_where_it_was_best
     assert bits(stopped, held_out).mean() < bits(overfitted, held_out).mean() - 0.05
 
 
+def test_training_on_characters_reads_chunks_in_order_carries_the_state_and_counts_in_bits():
+    calls = []
+
+    class Watched(CharacterRNN):
+        def backpropagate(self, x, y, h=None):
+            loss, h_end, gradient = super().backpropagate(x, y, h)
+            calls.append((x.clone(), y.clone(), h if h is None else h.clone(), h_end.clone(), loss.item()))
+            return loss, h_end, gradient
+
+    numbers = text_of(500)
+    losses = train_characters(Watched(5, 6), numbers, 24, batch_size=4, chunk=10, progress=False)
+    assert losses == pytest.approx([loss / math.log(2) for *_, loss in calls])
+    begun = [i for i, (_, _, h, _, _) in enumerate(calls) if h is None]
+    assert len(begun) > 1 and all(torch.equal(calls[i][2], calls[i - 1][3]) for i in range(len(calls)) if i not in begun)
+    assert len({tuple(calls[i][0][0].tolist()) for i in begun}) > 1  # passes begin at different characters
+    assert all(torch.equal(x[:, 1:], y[:, :-1]) for x, y, *_ in calls)
+
+
 def test_training_on_characters_clips_and_lets_its_rate_fall_to_zero(monkeypatch):
     rates, norms = [], []
 

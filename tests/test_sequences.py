@@ -819,3 +819,11 @@ def test_the_exercise_on_windows_agrees_with_the_package():
     x, y = EXERCISES["make_windows"].reference(series, 7)
     x_here, y_here = windows(series, 7)
     assert torch.equal(x, x_here[..., 0]) and torch.equal(y, y_here[:, 0, 0])
+
+
+def test_attractors_take_either_number_whatever_the_subject_s_unless_they_disagree():
+    for disagree, shares in ((False, (0.5, 0.5)), (True, (0.0, 1.0))):
+        task = Agreement(1, disagree=disagree)
+        words = task.draw(2000, torch.Generator().manual_seed(0))
+        subject, attractor = (words[:, t] >= task.first_noun + len(NOUNS) for t in (1, 4))
+        assert (subject == attractor).double().mean().item() == pytest.approx(shares[0], abs=0.05)

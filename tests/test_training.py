@@ -232,7 +232,8 @@ def test_a_carried_state_changes_what_a_chunk_sees(make):
 def test_chunks_make_an_update_each_where_something_is_asked():
     task, model = Echo(6, 2), rnns([0], Echo(6, 2))
     by_hand = copy.deepcopy(model)
-    train(model, task, 1, optimizer="sgd", lr=0.1, chunk=2)
+    history = train(model, task, 1, optimizer="sgd", lr=0.1, chunk=2)
+    losses = []
     x, y = task.batch(32, torch.Generator().manual_seed(TRAINING))  # the batch that train drew for seed 0
     update, h = torch.optim.SGD(by_hand.parameters(), lr=0.1), None
     for t in (0, 2, 4):
@@ -240,9 +241,11 @@ def test_chunks_make_an_update_each_where_something_is_asked():
         h = h.detach()
         if t > 0:  # the lag is 2: nothing is asked of the first chunk
             update.zero_grad()
-            task.loss(outputs, y[None, :, t : t + 2]).sum().backward()
+            losses.append(task.loss(outputs, y[None, :, t : t + 2]).sum())
+            losses[-1].backward()
             update.step()
     assert equal(model.parameters(), by_hand.parameters(), 1e-7)
+    assert history.loss[0].item() == pytest.approx(sum(losses).item() / 2, rel=1e-5)
 
 
 def test_chunks_need_a_target_at_every_step():
@@ -424,6 +427,14 @@ def test_a_task_that_asks_nothing_is_refused():
 def test_together_needs_seeds(seeds, error):
     with pytest.raises(error, match="seeds: expected .*, got"):
         Together(lstm, seeds)
+
+
+def test_together_leaves_the_random_numbers_of_others_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    Together(lstm, SEEDS)
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_a_layer_needs_its_batch_first():

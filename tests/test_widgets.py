@@ -23,6 +23,7 @@ from rnncourse.widgets import (
     explore_bptt,
     explore_cliff,
     explore_gradients,
+    explore_spectra,
     explore_temperature,
     explore_unit,
     small_name_model,
@@ -183,7 +184,8 @@ def test_the_words_on_one_unit_are_true(w, b, h_0):
         assert abs(float(place) - h) < 0.0051
         assert kind == ("stable" if abs(above - below) < 2e-3 else "unstable")
 
-    _, _, stable, unstable, _ = explorer.artists
+    curve, _, stable, unstable, _ = explorer.artists
+    assert np.allclose(curve.get_ydata(), np.tanh(w * curve.get_xdata() + b))
     assert [f"{h:.2f}" for h in stable.get_xdata()] == [h for h, kind in found if kind == "stable"]
     assert [f"{h:.2f}" for h in unstable.get_xdata()] == [h for h, kind in found if kind == "unstable"]
 
@@ -420,3 +422,17 @@ def test_the_live_monitor_lets_go_of_the_model_even_after_an_error():
     with pytest.raises(KeyboardInterrupt), LiveMonitor(model, "Gradients", ALT):
         raise KeyboardInterrupt
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+@pytest.mark.parametrize("init, H, gain", [("orthogonal", 6, 0.8), ("gaussian", 6, 1.0), ("default", 20, 1.3)])
+def test_the_words_on_a_spectrum_are_true(init, H, gain):
+    told = words(at_start(explore_spectra, init=init, H=H, gain=gain, seed=2)).split(": ", 1)[1]
+    W = recurrent_matrix(init, H, gain, 2, dtype=torch.float64).numpy()
+    lengths = np.sqrt(np.linalg.eigvalsh(W.T @ W))  # by another road: of the singular values' squares
+    radius = abs(np.linalg.eigvals(W)).max()
+    given = numbers(told)
+    assert given[:3] == pytest.approx([lengths[-1], radius, lengths[-1] / lengths[0]], rel=1e-2)
+    if init == "orthogonal":
+        assert given[3] == pytest.approx(gain) and "whatever its direction" in told
+    else:
+        assert given[3:] == pytest.approx([lengths[0], lengths[-1]], rel=0.06)
