@@ -11,6 +11,9 @@ INSTRUCTOR ?=
 TEST_ARGS ?=
 NB ?=
 
+# Where JupyterLab notes that a presentation is on. One that was on when it ended would hide the menus of the next.
+DECK := jupyterlab-slideshow/plugin.jupyterlab-settings
+
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.stamp
@@ -20,10 +23,11 @@ INSTALLED := $(VENV)/installed.stamp
 help:
 	@echo 'make lab        open JupyterLab on the notebooks      LAB_ARGS="--port 9999" adds options'
 	@echo '                INSTRUCTOR=FOLDER opens it there, with nbgrader'"'"'s panels'
-	@echo 'make test       unit tests, then every notebook       TEST_ARGS="-k bptt" adds options'
-	@echo 'make bench      print the benchmarks'
-	@echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'
-	@echo 'make slides     HTML slides of them, into slides/     NB=notebooks/03_bptt.ipynb takes only that one'
+	@[ ! -d tests ] || { \
+	echo 'make test       unit tests, then every notebook       TEST_ARGS="-k bptt" adds options'; \
+	echo 'make bench      print the benchmarks'; \
+	echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'; \
+	echo 'make slides     HTML slides of them, into slides/     NB=notebooks/03_bptt.ipynb takes only that one'; }
 	@echo 'make clean      remove .venv, slides and caches'
 	@echo 'The first of them installs everything into .venv; PYTHON=python3.12 and TORCH=... choose what with.'
 
@@ -32,7 +36,9 @@ lab: $(INSTALLED)
 	if [ "$$(id -u)" = 0 ]; then flags="$$flags --allow-root"; fi; \
 	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then flags="$$flags --no-browser"; fi; \
 	folder=notebooks; \
-	if [ -d '$(INSTRUCTOR)' ]; then folder='$(INSTRUCTOR)'; fi; \
+	if [ -d '$(INSTRUCTOR)' ]; then folder='$(INSTRUCTOR)'; \
+	elif [ -n '$(INSTRUCTOR)' ] && [ '$(INSTRUCTOR)' != 1 ]; then echo 'make lab: there is no folder $(INSTRUCTOR)' >&2; exit 1; fi; \
+	rm -f "$${JUPYTERLAB_SETTINGS_DIR:-$${JUPYTER_CONFIG_DIR:-$$HOME/.jupyter}/lab/user-settings}/$(DECK)"; \
 	if [ -z '$(INSTRUCTOR)' ]; then \
 	  export JUPYTER_CONFIG_PATH="$(CURDIR)/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}"; fi; \
 	cd "$$folder" && exec '$(CURDIR)/$(PY)' -m jupyterlab $$flags $(LAB_ARGS)

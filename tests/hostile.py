@@ -278,6 +278,11 @@ case(
     (0, 1),
     filled(first("n = 0\nwhile True:\n    n += 1\n    open(f'f{n}', 'wb').write(b'x' * (8 << 20))")),
 )
+case("an error with half a character", (0, 1), filled(first("raise ValueError('\\ud800 \\u202e turned')")))
+case("a result with half a character", (0, 1), filled(first("return '\\ud800'")))
+many = filled()
+many.cells += [new_code_cell("def x\n" * 16_000) for _ in range(40)]
+case("cells of 4 MB", None, many)
 case("an error that lies", (0, 1), filled("class E(Exception):\n    def __str__(s): raise E\n" + first("raise E")))
 case(
     "leaves a process behind",

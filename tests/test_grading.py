@@ -21,7 +21,7 @@ from nbgrader.api import Gradebook
 
 import hostile
 import submitting
-from rnncourse.grading import bench, report, submissions
+from rnncourse.grading import bench, classroom, report, submissions
 from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
@@ -326,6 +326,7 @@ def test_folders_files_and_zips_are_found(tmp_path):
     with zipfile.ZipFile(tmp_path / "eve.zip", "w") as archive:
         archive.writestr("two.ipynb", "{}")
     (tmp_path / "fay.zip").write_bytes(b"no zip")
+    (tmp_path / "gus.pdf").touch()
     assert found(tmp_path) == {
         "ann": ("two.ipynb", None),
         "bob": ("bob.ipynb", None),
@@ -333,9 +334,11 @@ def test_folders_files_and_zips_are_found(tmp_path):
         "dan": (None, None),
         "eve": ("eve.zip", "two.ipynb"),
         "fay": ("fay.zip", ""),
+        "gus": (None, None),
     }
+    assert submissions.find(tmp_path, "two")[-1].problem == ("missing", "no notebook, only gus.pdf")
     with pytest.raises(Unreadable):
-        submissions.find(tmp_path, "two")[-1].read()
+        submissions.find(tmp_path, "two")[-2].read()
 
 
 @pytest.mark.parametrize(
@@ -347,6 +350,10 @@ def test_folders_files_and_zips_are_found(tmp_path):
         ),
         (["leeann_111_222_two.ipynb", "bo_LATE_333_444_two-1.ipynb"], ["bo_333", "leeann_111"]),
         (["class/ann/two.ipynb", "class/bob/two.ipynb", "__MACOSX/ann/._two.ipynb"], ["ann", "bob"]),
+        (["Ann Lee_123_assignsubmission_file/hw/two.ipynb"], ["Ann Lee_123"]),
+        (["Pia_7_assignsubmission_file_two.ipynb"], ["Pia_7"]),
+        (["A_1_assignsubmission_x_2_assignsubmission_file/two.ipynb", "A_1_assignsubmission_file/two.ipynb"],
+         ["A_1", "A_1_assignsubmission_x_2"]),
     ],
 )
 def test_zips_of_learning_management_systems(tmp_path, names, students):
@@ -356,6 +363,55 @@ def test_zips_of_learning_management_systems(tmp_path, names, students):
     for place in (tmp_path, tmp_path / "all.zip"):
         assert sorted(s.student for s in submissions.find(place, "two")) == students
         assert {s.read().decode() for s in submissions.find(place, "two")} <= set(names)
+
+
+def zipped(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+
+
+def test_nobody_s_work_takes_another_s_place(tmp_path):
+    submitting.write(tmp_path / "bob.ipynb", b"{}")
+    submitting.write(tmp_path / "cleo" / "two.ipynb", b"{}")
+    zipped(tmp_path / "mallory.zip", "mallory/two.ipynb", "bob/two.ipynb", "friend/two.ipynb")
+    zipped(tmp_path / "carl.zip", "two.ipynb", "other.ipynb")
+    zipped(tmp_path / "forged.zip", "cleo_1_assignsubmission_file/two.ipynb", "cleo_assignsubmission_file/two.ipynb")
+    assert set(found(tmp_path)) == {"bob", "carl", "cleo", "forged", "mallory"}
+    assert found(tmp_path)["carl"] == ("carl.zip", "two.ipynb")
+    submitting.write(tmp_path / "cleo.ipynb", b"{}")
+    claimed = next(s for s in submissions.find(tmp_path, "two") if s.student == "cleo")
+    assert claimed.problem == ("failed", "several submissions have this name: cleo, cleo.ipynb")
+
+
+def test_who_hands_in_no_notebook_is_there_with_the_reason(tmp_path):
+    names = ["Ann_1_assignsubmission_file/two.ipynb", "Wes_2_assignsubmission_onlinetext/onlinetext.html"]
+    zipped(tmp_path / "all.zip", *names, "Xia_3_assignsubmission_file/essay.pdf", "Yan_4_assignsubmission_file/my.zip")
+    assert {s.student: s.problem for s in submissions.find(tmp_path, "two")} == {
+        "Ann_1": (),
+        "Wes_2": ("missing", "no notebook, only onlinetext.html"),
+        "Xia_3": ("missing", "no notebook, only essay.pdf"),
+        "Yan_4": ("missing", "no notebook, only my.zip"),
+    }
+
+
+def test_a_name_is_the_same_whatever_system_wrote_its_accents():
+    apart, together = "Jose\u0301", "José"
+    assert submissions._student((apart, "two.ipynb")) == submissions._student((together, "two.ipynb")) == together
+
+
+def test_the_inputs_of_the_marking_can_t_be_reckoned_beforehand(tmp_path, monkeypatch):
+    seeds, nothing = [], {"status": "failed", "reason": "", "results": {}}
+    monkeypatch.setattr(classroom, "mark", lambda data, release, control, seconds, seed, alone: (seeds.append(seed), (nothing, None))[1])
+    subs, source = few(tmp_path, ("right",))
+    notebook = nbformat.read(source, as_version=4)
+    for out, text in (("a", "one"), ("b", "one"), ("c", "other")):
+        notebook.cells[1].source = text  # the solved notebook, which only the instructor has
+        nbformat.write(notebook, source)
+        room = classroom.Class(subs, tmp_path / out, source)
+        room.name, room.release, room.why_not = "two", None, None
+        room._mark(submissions.find(subs, "two")[0], None, True)
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 STRANGE = [
@@ -393,9 +449,9 @@ def test_strange_names_all_the_way(tmp_path):
             archive.writestr(name, json.dumps(submitting.filled()))
     run = submitting.grade(tmp_path / "subs", tmp_path / "out", submitting.assignment(tmp_path))
     rows = table(tmp_path / "out")
-    assert run.returncode == 0 and len(rows) == 9
+    assert run.returncode == 0 and len(rows) == 7
     assert {(row["check_step_jacobian"], row["check_gradient_magnitude"]) for row in rows.values()} == {("1", "1")}
-    assert len(list((tmp_path / "out" / "feedback").iterdir())) == 9
+    assert len(list((tmp_path / "out" / "feedback").iterdir())) == 7
     assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -415,7 +471,7 @@ def test_an_answer_that_can_t_be_read_says_where(tmp_path):
     submitting.write(subs / "ann.ipynb", submitting.filled("def step_jacobian(h_t, W_hh)\n    return W_hh"))
     submitting.grade(subs, tmp_path / "out", source)
     page = html.unescape((tmp_path / "out" / "feedback" / "ann.html").read_text())
-    assert "'step_jacobian' is not defined. The cell before stopped with SyntaxError: expected ':' (line 1)" in page
+    assert "the cell before stopped with SyntaxError: expected ':' (line 1). NameError: name 'step_jacobian'" in page
 
 
 def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):

@@ -94,8 +94,9 @@ class Class:
 
     def _record(self, submission):
         """What is known of a submission: its record, if that is of these very bytes; otherwise one without a key."""
-        if submission.path is None:
-            return {"status": "missing", "reason": "no notebook in the folder", "results": {}, "key": "none"}
+        if submission.problem:
+            status, reason = submission.problem
+            return {"status": status, "reason": reason, "results": {}, "key": "none"}
         with contextlib.suppress(OSError, ValueError, Unreadable):
             record = json.loads(self._path(submission.student).read_text())
             if record["key"] == self._key(submission.read()) and not self.regrade:
@@ -163,7 +164,8 @@ class Class:
     def _mark(self, submission, control, alone):
         try:
             data = submission.read()
-            record, notebook = mark(data, self.release, control, self.seconds, self.name, alone)
+            secret = hashlib.sha256(self.source.read_bytes()).hexdigest()  # nobody can reckon the inputs beforehand
+            record, notebook = mark(data, self.release, control, self.seconds, f"{self.name} {secret}", alone)
             if record["status"] == "again":
                 return record
             unchanged = self._unchanged(submission.student, data)

@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 LARGEST = 100 * 2**20  # bytes of a submission
 LONGEST = 200_000  # characters of a cell
 MOST = 1000  # cells
+ALL = 2_000_000  # characters of all of them
 
 
 class Unreadable(Exception):
@@ -35,7 +36,10 @@ def read(data):
         raise Unreadable("the file is no notebook: it has no cells")
     if len(cells) > MOST:
         raise Unreadable(f"the notebook has {len(cells)} cells; the limit is {MOST}")
-    return [_read(cell) for cell in cells if isinstance(cell, dict)]
+    cells = [_read(cell) for cell in cells if isinstance(cell, dict)]
+    if sum(len(source) for _, source, _ in cells) > ALL:
+        raise Unreadable(f"the notebook's cells have more than {ALL:,} characters")
+    return cells
 
 
 def _read(cell):

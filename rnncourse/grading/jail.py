@@ -17,7 +17,7 @@ RDONLY, NOSUID, NODEV, REMOUNT, BIND, REC, PRIVATE, DETACH = 1, 2, 4, 32, 4096, 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 SCRATCH = 64 * 2**20  # bytes a submission may write
-PROCESSES = 64
+PROCESSES = 24  # each with the memory that a submission may use
 NOBODY = 65534
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -20,7 +20,7 @@ LONGEST = 2000  # characters of a message
 OUTPUT = 200_000  # characters of a cell's output, pictures apart
 PICTURE = 4_000_000
 PLACE = re.compile(r"<ipython-input-[^>]*>, ")  # IPython's name of a cell, which a syntax error tells
-ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # nor turn the text round
 
 
 class Names(dict):
@@ -36,17 +36,17 @@ class Names(dict):
         return self.student.look_up(name)
 
 
-def mark(data, release, control, seconds, assignment, alone=True):
+def mark(data, release, control, seconds, seed, alone=True):
     """(record, notebook) of a submission's bytes. The record is what JSON can hold: status, reason, and a result for each test.
 
-    Where others run beside it, not ``alone``, and the student's process ends or has to be ended, the status is "again": a busy
+    ``seed``, a text, decides on the inputs of the checks. Where others run beside it, not ``alone``, and the student's process ends or has to be ended, the status is "again": a busy
     machine, or a neighbour, may have been the reason.
     """
     try:
         notebook = graft(read(data), release)
     except Unreadable as unreadable:
         return {"status": "failed", "reason": str(unreadable), "results": {}}, None
-    checking.seed_all(assignment)
+    checking.seed_all(seed)
     results, broken = {}, ""
     with Student(control, seconds) as student:
         names = Names(student)
@@ -59,7 +59,7 @@ def mark(data, release, control, seconds, assignment, alone=True):
                 student.exercise()
                 outputs, result = evaluate(cell.source, names)
                 if result["message"].startswith("NameError") and broken:
-                    result["message"] += f". The cell before stopped with {broken}"
+                    result["message"] = f"the cell before stopped with {broken}. {result['message']}"
                 cell.outputs = outputs
                 results[cell.metadata.nbgrader.grade_id] = result | score(cell)
                 continue

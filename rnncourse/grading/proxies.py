@@ -20,7 +20,7 @@ from rnncourse.grading import wire
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH")
 FIXED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 START = 60  # seconds that a child may need to begin
-TOTAL = 20  # times the seconds for a cell that a whole submission may take
+TOTAL = 10  # times the seconds for a cell that a whole submission may take
 FIXED |= {"TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -54,6 +54,7 @@ def feedback(name, row, record, notebook, points, comments, given):
             parts += [_output(output) for output in cell.outputs]
         elif own:
             waits = "waits for a person" if own in row["waiting"] else _of(row["scores"][own], points[own])
+            waits = f"nothing written ({waits})" if cell.source in given else waits
             parts.append(f'<pre>{escape(cell.source)}</pre><p class="verdict">by hand: <em>{waits}</em></p>')
         else:
             parts.append(f"<pre>{escape(cell.source)}</pre>")

@@ -1,9 +1,14 @@
-"""What a person has in a folder, or in the zip of a learning-management system: who handed in which notebook."""
+"""What a person has in a folder, or in the zip of a learning-management system: who handed in which notebook.
+
+Nobody's work is left out in silence, and nobody's can take the place of another's: what has no notebook is there with the
+reason, and so is a name that several submissions claim.
+"""
 
 import hashlib
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,17 +16,21 @@ from pathlib import Path, PurePosixPath
 from rnncourse.grading.graft import LARGEST, Unreadable
 
 PLAIN = re.compile(r"\w[\w.@+ -]{0,79}")
-MOODLE = re.compile(r"(.+?_\d+)_assignsubmission_.*")
+MOODLE = re.compile(r"(.+_\d+)_assignsubmission_.*")  # greedy: a display name may look like this too
 CANVAS = re.compile(r"(?P<who>.+?)(?:_LATE)?_(?P<id>\d+)_\d+_.+")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One student's: ``path`` is a file, ``member`` its name in it if that is a zip; both None if there is none."""
+    """One student's: ``path`` is a file, ``member`` its name in it if that is a zip.
+
+    ``problem`` is (status, reason) where there is nothing to mark; then both are None.
+    """
 
     student: str
     path: Path | None
     member: str | None = None
+    problem: tuple = ()
 
     def read(self):
         """The notebook's bytes; ``Unreadable`` if it is no plain file, or too large."""
@@ -44,32 +53,30 @@ class Submission:
 
 
 def find(folder, assignment):
-    """The submissions in ``folder`` (or a zip), one a student, by name. A student's folder without a notebook counts as missing."""
-    folder = Path(folder)
-    entries = list(_in_zip(folder) if folder.is_file() else _in_folder(folder))
-    found = {}
-    for parts, path, member in entries:
-        found.setdefault(_student(parts), []).append((parts, path, member))
-    return [_pick(student, files, assignment) for student, files in sorted(found.items())]
+    """The submissions in ``folder`` (or a class's zip), one a student, by name; those with nothing to mark among them."""
+    found = {}  # student: {where it came from: its files}
+    for student, source, file in _entries(Path(folder)):
+        found.setdefault(student, {}).setdefault(source, []).append(file)
+    return [_pick(student, sources, assignment) for student, sources in sorted(found.items())]
 
 
-def _in_folder(folder):
-    for top in sorted(folder.iterdir()):
-        if top.name.startswith((".", "__MACOSX")):
-            continue
-        if top.is_dir() and not top.is_symlink():
-            notebooks = [p for p in sorted(top.rglob("*.ipynb")) if not _ignored(p.relative_to(folder).parts)]
-            yield from ((p.relative_to(folder).parts, p, None) for p in notebooks)
-            if not notebooks:
-                yield (top.name, ""), None, None
-        elif top.suffix == ".ipynb":
-            yield (top.name,), top, None
-        elif top.suffix == ".zip":
+def _entries(folder):
+    """(student, the entry of ``folder`` that it comes from, (its parts below that, path, member of a zip)) of every file."""
+    tops = [folder] if folder.is_file() else [top for top in sorted(folder.iterdir()) if not _ignored((top.name,))]
+    for top in tops:
+        if top.suffix == ".zip" and not top.is_symlink():
             inside = list(_in_zip(top))
-            several = len({_student(parts) for parts, _, _ in inside}) > 1
-            yield from (((parts if several else (top.stem, parts[-1])), path, m) for parts, path, m in inside)
-            if not inside:
-                yield (top.stem, ""), None, None
+            # a class's zip is all there is, or is named as a system names it; any other is one student's own
+            if inside and (len(tops) == 1 or all(_from_a_system(parts) for parts, _, _ in inside)):
+                yield from ((_student(parts), top.name, (parts, path, name)) for parts, path, name in _unwrapped(inside))
+                continue
+            student, files = _student((top.stem, "")), inside
+        elif top.is_dir() and not top.is_symlink():
+            files = [(p.relative_to(top).parts, p, None) for p in sorted(top.rglob("*")) if not p.is_dir()]
+            student, files = _student((top.name, "")), [file for file in files if not _ignored(file[0])]
+        else:
+            student, files = _student((top.name,)), [((top.name,), top, None)]
+        yield from ((student, top.name, file) for file in files or [((), None, None)])
 
 
 def _in_zip(path):
@@ -77,15 +84,23 @@ def _in_zip(path):
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError):
-        yield (path.stem, path.name), path, ""  # reading it will say what is wrong
+        yield (f"{path.stem}.ipynb",), path, ""  # reading it will say what is wrong
         return
-    inside = []
     for name in names:
         parts = tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", "."))
-        if name.endswith(".ipynb") and parts and not _ignored(parts):
-            inside.append((parts, path, name))
-    around = len({parts[0] for parts, _, _ in inside}) == 1 and all(len(parts) > 2 for parts, _, _ in inside)
-    yield from ((parts[around:], path, name) for parts, path, name in inside)  # without a folder around all of them
+        if parts and not _ignored(parts):
+            yield parts, path, name
+
+
+def _unwrapped(inside):
+    """A class's files, without a folder around all of them."""
+    tops = {parts[0] for parts, _, _ in inside}
+    around = len(tops) == 1 and not MOODLE.fullmatch(*tops) and all(len(parts) > 2 for parts, _, _ in inside)
+    return [(parts[around:], path, name) for parts, path, name in inside]
+
+
+def _from_a_system(parts):
+    return bool(MOODLE.fullmatch(parts[0]) or (len(parts) == 1 and CANVAS.fullmatch(parts[0])))
 
 
 def _ignored(parts):
@@ -94,27 +109,37 @@ def _ignored(parts):
 
 def _student(parts):
     """The student's id, from the folder or else the file's name: fit for a path, a table and the gradebook, and nobody else's."""
-    name = parts[0] if len(parts) > 1 else parts[0].removesuffix(".ipynb")
-    if len(parts) > 1 and (match := MOODLE.fullmatch(name)):
+    name = unicodedata.normalize("NFC", parts[0])  # a Mac takes letters and their accents apart
+    name = name if len(parts) > 1 else PurePosixPath(name).stem or name
+    if match := MOODLE.fullmatch(name):
         name = match[1]
     elif len(parts) == 1 and (match := CANVAS.fullmatch(name)):
         name = f"{match['who']}_{match['id']}"
     if PLAIN.fullmatch(name) and name == name.strip(" ."):
         return name
     known = name.encode("utf-8", "surrogateescape")
-    return (
-        re.sub(r"[^\w.@+-]+", "_", name, flags=re.ASCII).strip("_.-+@")[:60]
-        + "-"
-        + hashlib.sha256(known).hexdigest()[:8]
-    )
+    return f"{_plain(name).strip('_.-+@')[:60]}-{hashlib.sha256(known).hexdigest()[:8]}"
 
 
-def _pick(student, files, assignment):
+def _plain(name):
+    return re.sub(r"[^\w.@+-]+", "_", name, flags=re.ASCII)
+
+
+def _pick(student, sources, assignment):
     """Of a student's files the one to mark: that of the assignment's name, else the last."""
+    if len(sources) > 1:
+        places = ", ".join(map(_plain, sorted(sources)))
+        return Submission(student, None, problem=("failed", f"several submissions have this name: {places}"))
+    ((source, files),) = sources.items()
+    notebooks = [file for file in files if file[0] and file[0][-1].endswith(".ipynb")]
+    if not notebooks:
+        others = ", ".join(_plain(parts[-1]) for parts, _, _ in files[:3] if parts)
+        reason = f"no notebook, only {others}" if others else "no notebook in the folder"
+        return Submission(student, None, problem=("missing", reason))
 
     def order(file):
         stem = file[0][-1].removesuffix(".ipynb")
         return stem == assignment, assignment in stem, stem
 
-    _, path, member = max(files, key=order)
+    _, path, member = max(notebooks, key=order)
     return Submission(student, path, member)

@@ -120,6 +120,8 @@ def _decode(node, blob, handle):
     def inner(n):
         return _decode(n, blob, handle)
 
+    if isinstance(node, str):
+        return node.encode("utf-8", "replace").decode()  # JSON can hold half a character, which can't be written
     if isinstance(node, (*PLAIN, int)):
         return node
     if isinstance(node, list):
