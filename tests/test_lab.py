@@ -52,7 +52,8 @@ def course(tmp_path):
 
 
 def call(course, *arguments):
-    environment = {**os.environ, "DISPLAY": ":0"} | {"JUPYTER_CONFIG_PATH": ""}
+    environment = {**os.environ, "DISPLAY": ":0", "JUPYTER_CONFIG_PATH": "", "JUPYTER_CONFIG_DIR": str(course / "jupyter")}
+    environment.pop("JUPYTERLAB_SETTINGS_DIR", None)
     said = subprocess.run(["make", "-s", "lab", *arguments], cwd=course, env=environment, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     return said.stdout.strip().split("|")
@@ -68,3 +69,16 @@ def test_make_lab_opens_the_notebooks_with_our_settings(course):
 def test_make_lab_for_an_instructor_opens_their_folder_with_nbgrader_s_panels(course, instructor, folder):
     opened, config, _ = call(course, f"INSTRUCTOR={instructor}")
     assert (opened, config) == (str(course / folder), "")
+
+
+def test_make_lab_names_a_folder_that_is_not_there(course):
+    said = subprocess.run(["make", "-s", "lab", "INSTRUCTOR=../handuot"], cwd=course, capture_output=True, text=True)
+    assert said.returncode != 0 and "there is no folder ../handuot" in said.stderr and not said.stdout
+
+
+def test_a_presentation_that_was_on_is_not_on_again(course):
+    note = course / "jupyter" / "lab" / "user-settings" / "jupyterlab-slideshow" / "plugin.jupyterlab-settings"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"active": true}')
+    call(course)
+    assert not note.exists()
