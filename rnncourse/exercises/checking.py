@@ -253,6 +253,8 @@ def time_limit(seconds):
         yield
     finally:
         timer.cancel()
+        timer.join()
+        interrupt(thread, ctypes.py_object())  # take back one that came as the block ended: it would strike what follows
 
 
 def difference(given, expected, tolerance):
