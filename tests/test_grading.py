@@ -464,8 +464,9 @@ def test_files_beside_the_submissions_are_never_run(tmp_path):
     rnncourse = Path(sys.executable).with_name("rnncourse")  # not python -m, which begins with the folder it is called in
     asked = [rnncourse, *submitting.options(".", tmp_path / "out", source)]
     run = subprocess.run(asked, cwd=subs, capture_output=True, text=True, check=False)
-    assert run.returncode == 0 and table(tmp_path / "out")["right"]["total"] == "2", run.stderr
-    assert not (tmp_path / "run").exists()
+    rows = table(tmp_path / "out")
+    assert run.returncode == 1 and rows["right"]["total"] == "2", run.stderr
+    assert rows["torch"]["reason"] == "no notebook, only torch.py" and not (tmp_path / "run").exists()
 
 
 def test_an_answer_that_can_t_be_read_says_where(tmp_path):
