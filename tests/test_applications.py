@@ -155,7 +155,8 @@ def test_training_on_characters_reads_chunks_in_order_carries_the_state_and_coun
     losses = train_characters(Watched(5, 6), numbers, 24, batch_size=4, chunk=10, progress=False)
     assert losses == pytest.approx([loss / math.log(2) for *_, loss in calls])
     begun = [i for i, (_, _, h, _, _) in enumerate(calls) if h is None]
-    assert len(begun) > 1 and all(torch.equal(calls[i][2], calls[i - 1][3]) for i in range(len(calls)) if i not in begun)
+    assert 1 < len(begun) < len(calls) / 2  # most chunks go on from the one before
+    assert all(torch.equal(calls[i][2], calls[i - 1][3]) for i in range(len(calls)) if i not in begun)
     assert len({tuple(calls[i][0][0].tolist()) for i in begun}) > 1  # passes begin at different characters
     assert all(torch.equal(x[:, 1:], y[:, :-1]) for x, y, *_ in calls)
 
