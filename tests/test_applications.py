@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from statsmodels.tsa.ar_model import ar_select_order
 from torch import nn
 
 from rnncourse.applications import (
@@ -692,3 +693,24 @@ def test_bad_input_of_streams_and_devices_is_named(call, error, message):
 
 
 # ---------------------------------------------------------------- agreement over a distance
+
+
+def test_a_sample_carries_its_state():
+    torch.manual_seed(0)
+    model, vocabulary, heard = CharacterRNN(5, 16), Vocabulary("abcde"), "ab"
+    with torch.no_grad():
+        model.W_hh.weight.mul_(4)
+    (text,) = sample(model, vocabulary, heard, 20, temperature=1e-4)
+    for _ in range(20):
+        heard += vocabulary.characters[int(model(vocabulary.encode(heard)[None])[0][0, -1].argmax())]
+    assert text == heard[2:]
+
+
+def test_the_order_is_aic_s_where_bic_would_choose_another():
+    generator = np.random.default_rng(0)
+    series = np.zeros(160)
+    for t in range(3, 160):
+        series[t] = 0.5 * series[t - 1] + 0.22 * series[t - 3] + generator.normal()
+    orders = {ic: len(ar_select_order(series[:120], 12, ic=ic).ar_lags) for ic in ("aic", "bic")}
+    assert orders["aic"] != orders["bic"]
+    assert ar_forecast(series, [130], 2, 120, max_order=12)[1] == orders["aic"]

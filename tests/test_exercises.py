@@ -679,6 +679,7 @@ def test_what_is_no_difference(given, expected):
         (torch.ones(3), (1, 2), "expected 2 results, got 3"),
         ([1.0, None], torch.ones(2), "expected a tensor of shape (2,), got a list with None in it"),
         (math, 1.0, "expected a number, got the module math"),
+        pytest.param(10**5000, 1.0, "expected a number, got an enormous whole number", id="enormous"),
         ((1, 5), (1, 2), "result 2: wrong value: 5 is too large"),
         ((1, [2]), torch.ones(2), "expected a tensor of shape (2,), got a tuple"),
         (None, 1.0, "expected a number, got a NoneType"),

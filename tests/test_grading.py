@@ -21,7 +21,7 @@ from nbgrader.api import Gradebook
 
 import hostile
 import submitting
-from rnncourse.grading import bench, classroom, report, submissions
+from rnncourse.grading import bench, classroom, jail, report, submissions
 from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
@@ -160,6 +160,7 @@ def test_feedback_names_the_mistake_and_runs_nothing(graded):
         assert "<script" not in text and "onerror=alert" not in re.sub(r"&lt;img src=x onerror=alert", "", text), path
         assert "secret_of_the_tests" not in text and "HIDDEN" not in text, path
         assert not re.search(r"(src|href)=.?(https?:)?//", text), path
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", text), path  # nothing turns the marker's words round
 
 
 def test_the_class_at_a_glance(graded):
@@ -525,6 +526,11 @@ def test_the_gradebook_may_be_postgresql(a_few, postgresql, tmp_path):
         assert run.returncode == 0, run.stderr
         assert (tmp_path / "out" / "grades.csv").read_bytes() == (folder / "out" / "grades.csv").read_bytes()
     assert not (tmp_path / "out" / "gradebook.db").exists()
+
+
+@pytest.mark.parametrize("act", [lambda: 1 / 0, lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_what_fails_when_rehearsed_is_not_done(act):
+    assert jail.rehearsed(act) and jail.rehearsed(lambda: None) is None
 
 
 def test_two_graders_do_not_write_into_one_folder(a_few):

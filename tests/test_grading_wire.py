@@ -125,3 +125,8 @@ def test_what_is_no_json_is_refused(text):
 def test_booleans_are_only_true_or_false():
     tensor = wire.unpack(json.dumps({"tensor": ["bool", [3], 0], "requires_grad": False}), b"\x00\x01\x07")
     assert tensor.tolist() == [False, True, True] and int(tensor.sum()) == 2
+
+
+def test_a_tensor_that_begins_behind_the_bytes_is_refused():
+    with pytest.raises(wire.Nonsense):
+        wire.unpack('{"tensor": ["float64", [1], 24], "requires_grad": false}', b"x" * 24)

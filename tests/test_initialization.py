@@ -319,3 +319,9 @@ def test_a_refused_model_is_left_as_it_was():
     with pytest.raises(ValueError):
         keep_orthogonal_(model)
     assert not parametrize.is_parametrized(model.W_hh)
+
+
+def test_every_parameter_of_a_skip_rnn_begins_within_one_over_sqrt_H():
+    torch.manual_seed(0)
+    for p in SkipRNN(3, 64, skip=2).parameters():
+        assert 0.9 / 8 < p.abs().max() <= 1 / 8

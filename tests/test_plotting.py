@@ -22,7 +22,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from rnncourse import plotting
-from rnncourse.plotting import check_figure, curve, figure, mean_interval, show, success_curve
+from rnncourse.plotting import check_figure, curve, draw_unrolled, figure, mean_interval, show, success_curve
 
 ALT = 'The loss falls from 1.4 to 0.1 nats, "fast" & steadily, in < 300 steps of training.'
 
@@ -287,3 +287,10 @@ def test_every_colour_stands_out_from_white():
     for colour in plotting.COLOURS:
         luminance = TO_XYZ[1] @ linear(colour)
         assert 1.05 / (luminance + 0.05) > 2, colour  # contrast as WCAG defines it
+
+
+def test_the_unrolled_picture_numbers_its_steps():
+    _, ax = figure()
+    draw_unrolled(ax, steps=2)
+    names = [text.get_text() for text in ax.texts]
+    assert [n for n in names if n.startswith("$h")] == ["$h_t$", "$h_0$", "$h_1$", "$h_2$"]

@@ -827,3 +827,21 @@ def test_attractors_take_either_number_whatever_the_subject_s_unless_they_disagr
         words = task.draw(2000, torch.Generator().manual_seed(0))
         subject, attractor = (words[:, t] >= task.first_noun + len(NOUNS) for t in (1, 4))
         assert (subject == attractor).double().mean().item() == pytest.approx(shares[0], abs=0.05)
+
+
+def test_accuracy_on_the_grammar_adds_up_the_verbs_of_each_number():
+    grammar = Agreement(0)
+    _, y = grammar.batch(50, torch.Generator().manual_seed(0))
+    verbs = grammar.first_verb + torch.arange(2 * len(VERBS)).view(2, -1)  # singular, plural
+    outputs = torch.full((50, 3, grammar.output_size), -9.0)
+    for i, number in enumerate((y[:, 1] >= verbs[1, 0]).long()):
+        outputs[i, 1, verbs[number]] = 0.0  # 6 of the right number, e^0 each
+        outputs[i, 1, verbs[1 - number, 0]] = 1.0  # the single likeliest verb, e^1, has the wrong one
+    assert grammar.accuracy(outputs, y) == 1
+
+
+def test_missing_weeks_of_co2_lie_on_the_line_between_their_neighbours():
+    weekly = statsmodels.datasets.co2.load_pandas().data["co2"]
+    known = weekly.dropna()
+    filled = np.interp(weekly.index.asi8, known.index.asi8, known)
+    assert np.allclose(co2(), pd.Series(filled, weekly.index).resample("MS").mean())

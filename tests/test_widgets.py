@@ -436,3 +436,12 @@ def test_the_words_on_a_spectrum_are_true(init, H, gain):
         assert given[3] == pytest.approx(gain) and "whatever its direction" in told
     else:
         assert given[3:] == pytest.approx([lengths[0], lengths[-1]], rel=0.06)
+
+
+def test_the_live_monitor_has_steps_along_and_time_up():
+    model = VanillaRNN(4, 8, 4)
+    with LiveMonitor(model, "Title", "Alternative text that is long enough for a figure to be shown.") as live:
+        for step in (1, 2, 3):
+            model(torch.randn(2, 5, 4))[0].sum().backward()
+            live(step)
+    assert np.allclose(live.heat.get_array(), live.profile().log10().T)

@@ -340,6 +340,8 @@ def _kind(value):
         return f"the module {value.__name__}"
     if isinstance(value, (list, tuple)) and any(v is None for v in value):
         return f"a {type(value).__name__} with None in it"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "an enormous whole number"  # Python refuses to write it out
     return (
         f"{type(value).__name__} {value!r}"
         if isinstance(value, (int, float, str, bool))

@@ -18,7 +18,9 @@ def grade(
     source: Annotated[Path | None, typer.Option(help="The solved notebook. Default: that of notebook 08.")] = None,
     db: Annotated[str | None, typer.Option(help="Gradebook, as an SQLAlchemy URL. Default: SQLite in --out.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions marked at a time.")] = min(os.cpu_count() or 1, 8),
-    seconds: Annotated[float, typer.Option(min=1, help="For each cell and each call of an answer; ten times that in all.")] = 30,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="For each cell and each call of an answer; ten times that in all.")
+    ] = 30,
     memory: Annotated[float, typer.Option(min=0.1, help="GB that each process of a submission may use.")] = 2,
     regrade: Annotated[bool, typer.Option("--regrade", help="Mark all again; marks given by hand stay.")] = False,
     isolate: Annotated[

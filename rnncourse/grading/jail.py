@@ -88,15 +88,15 @@ def rehearsed(act, fork=os.fork):
     if not child:
         try:
             act()
-        except OSError as error:
-            os.write(writing, str(error).encode())
-        finally:
-            os._exit(0)
+        except Exception as error:
+            os.write(writing, str(error).encode() or b"it failed")
+            os._exit(1)
+        os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
         why_not = pipe.read().decode()
-    os.waitpid(child, 0)
-    return why_not or None
+    status = os.waitpid(child, 0)[1]
+    return why_not or (f"trying it ended with status {status}" if status else None)
 
 
 class Jail:

@@ -39,8 +39,8 @@ class Names(dict):
 def mark(data, release, control, seconds, seed, alone=True):
     """(record, notebook) of a submission's bytes. The record is what JSON can hold: status, reason, and a result for each test.
 
-    ``seed``, a text, decides on the inputs of the checks. Where others run beside it, not ``alone``, and the student's process ends or has to be ended, the status is "again": a busy
-    machine, or a neighbour, may have been the reason.
+    ``seed``, a text, decides on the inputs of the checks. Where others run beside it, not ``alone``, and the student's process
+    ends or has to be ended, the status is "again": a busy machine, or a neighbour, may have been the reason.
     """
     try:
         notebook = graft(read(data), release)
