@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -588,6 +589,19 @@ def test_the_time_limit_leaves_what_comes_after_alone():
     assert check_answer(patient, double_sum).status == "correct"
     time.sleep(0.1)
     assert threading.active_count() <= before
+
+
+def test_after_a_check_python_can_be_profiled():
+    """Taking an interrupt back that never came leaves Python waiting for it: the next traced call then never returns."""
+    program = """
+import cProfile
+from rnncourse.exercises.checking import time_limit
+
+with time_limit(5):
+    pass
+cProfile.run("int()")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
 
 
 def test_the_learner_s_interrupt_passes_through():
