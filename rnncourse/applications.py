@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from rnncourse.arguments import check_positive, check_whole
 from rnncourse.recurrence import PHI, VanillaRNN, check_sequence, check_state
@@ -33,14 +33,24 @@ class CharacterRNN(VanillaRNN):
     """
 
     def __init__(self, characters, hidden_size, embedding=None):
+        self.embedding = embedding  # first: making the layers calls reset_parameters
         super().__init__(characters if embedding is None else embedding, hidden_size, characters)
         self.E = None if embedding is None else nn.Parameter(torch.randn(characters, embedding))
-        if embedding is None:
-            nn.init.uniform_(self.W_xh.weight, -1, 1)
         self._memory = {}  # what ``backpropagate`` computes in, kept from one call to the next: fresh memory costs more than the sums
 
+    @torch.no_grad()
+    def reset_parameters(self):
+        """Draw every parameter anew: W_xh, without a table, from U(-1, 1), the table from N(0, 1), the rest as a ``VanillaRNN``'s."""
+        super().reset_parameters()
+        if self.embedding is None:
+            self.W_xh.weight.uniform_(-1, 1)
+        elif hasattr(self, "E"):
+            self.E.normal_()
+
     def forward(self, x, h_prev=None):
-        return super().forward(one_hot(x, self.output_size) if self.E is None else self.E[x], h_prev)
+        check_characters("x", x, x, 0, self.output_size)
+        x = one_hot(x, self.output_size).to(self.W_xh.weight) if self.E is None else self.E[x]
+        return super().forward(x, h_prev)
 
     @torch.no_grad()
     def backpropagate(self, x, y, h_prev=None, mean=True):
@@ -99,7 +109,8 @@ def loss_and_gradients(x, y, h_0, columns, W_hh, W_hy, b_y, memory):
 
     torch.log_softmax(torch.addmm(b_y, states, W_hy.mT, out=log_p), 1, out=log_p)
     unasked = y < 0 if y.min() < 0 else None
-    right = torch.arange(0, len(y) * V, V).add_(y if unasked is None else y.clamp(min=0))  # where log_p holds log p(y_t)
+    right = torch.arange(0, len(y) * V, V, device=y.device)
+    right += y if unasked is None else y.clamp(min=0)  # where log_p holds log p(y_t)
     log_p_y = log_p.take(right)
     dL_dy = log_p.exp_().put_(right, log_p_y.exp() - 1)  # softmax minus one-hot
     if unasked is not None:
@@ -146,6 +157,8 @@ def train_characters(
     least = batch_size * chunk + chunk + 1
     if len(numbers) < least:
         raise ValueError(f"numbers: expected at least {least} characters for these streams, got {len(numbers)}")
+    if held_out is not None and len(held_out) < 32:
+        raise ValueError(f"held_out: expected at least 32 characters, 2 in each of 16 streams, got {len(held_out)}")
     generator, parameters = torch.Generator().manual_seed(seed), list(model.parameters())
     adam = torch.optim.Adam(parameters, lr=lr, fused=True)
     losses, best = [], (math.inf, None)
@@ -311,6 +324,8 @@ def ar_forecast(series, origins, horizon, train, seasonal=False, max_order=36):
 
     Order and weights are fitted once, on the first ``train`` values. ``seasonal`` adds a constant for each of 12 months.
     """
+    from statsmodels.tsa.ar_model import AutoReg, ar_select_order  # here: it takes a second, and few need it
+
     check_whole("max_order", max_order)
     check_whole("train", train, 2 * max_order + 16)
     series, origins = _check_origins(series, origins, horizon, known=train)
@@ -453,8 +468,10 @@ def quantize_rows(W, bits=8):
 def with_small_weights(model, bits=8):
     """A copy of a model whose weight matrices are rounded as ``quantize_rows`` does; the biases stay as they are."""
     model = copy.deepcopy(model)
+    if any(map(parametrize.is_parametrized, model.modules())):
+        raise ValueError(f"model: expected free weights, got some that follow from others, as one kept orthogonal:\n{model}")
     for name, W in model.named_parameters():
-        if name.endswith("weight"):
+        if name.rpartition(".")[2].startswith("weight"):  # also nn.RNN's weight_hh_l0
             q, s = quantize_rows(W, bits)
             W.copy_(q * s)
     return model
@@ -479,7 +496,7 @@ def export_step(model, path):
 
     A file at ``path`` is replaced only once the new one is complete. ``OSError`` names a path that can't be written.
     """
-    step = Step(copy.deepcopy(model)).float().eval()
+    step = Step(copy.deepcopy(model)).cpu().float().eval()
     example = torch.zeros(2, model.input_size), torch.zeros(2, model.hidden_size)
     names = {"input_names": ["x_t", "h_prev"], "output_names": ["y_t", "h_t"]}
     with written_whole(path) as part, quiet():

@@ -51,6 +51,8 @@ class GradientMonitor:
         """‖dL/dh_t‖ of every recorded step: a tensor of shape (recorded steps, T)."""
         if not self.through_time:
             raise ValueError("no dL/dh_t recorded: the model is no VanillaRNN on the engine, or the monitor was never called")
+        if len(lengths := {len(norms) for norms in self.through_time}) > 1:
+            raise ValueError(f"expected sequences of one length at every recorded step, got {sorted(lengths)}: see through_time")
         return torch.stack(self.through_time)
 
     def close(self):

@@ -51,6 +51,8 @@ def state_gradients(model, x, loss, cell=False):
     ``loss`` returns one number, or one a model. The model is left as it was: its parameters' ``.grad``, its flags, the dL/dh_t
     of its own last backward pass.
     """
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected floating-point numbers, which have a gradient, got {x.dtype}")
     x = x.detach().requires_grad_()  # so that a gradient flows even where every parameter is frozen
     if isinstance(model, VanillaRNN) and not cell:
         return _engine_gradients(model, x, loss)

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from rnncourse.arguments import check_choice, check_positive, check_whole
 from rnncourse.gradients import spectral_radius
+from rnncourse.recurrence import check_free
 
 
 def default(n, generator):
@@ -106,12 +107,6 @@ def keep_orthogonal_(model, map="cayley"):
     else:
         parametrizations.orthogonal(model.W_hh, "weight", orthogonal_map=map.removeprefix("torch_"))
     return model
-
-
-def check_free(model):
-    """Raise ``ValueError`` if the model's W_hh is already the result of a parametrization: setting it would do nothing."""
-    if parametrize.is_parametrized(model.W_hh):
-        raise ValueError("model: expected a free W_hh, got one that is kept orthogonal already; build a fresh model")
 
 
 def orthogonality_error(W):

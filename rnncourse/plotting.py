@@ -19,8 +19,7 @@ from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import stdtrit
 
 from rnncourse.arguments import check_choice, check_whole
 
@@ -74,6 +73,8 @@ def curve(ax, x, y, label=None, band="interval", **style):
 
 def success_curve(ax, x, successes, runs, label=None, **style):
     """The share of ``runs`` that succeeded at each x, with 95 % Wilson intervals as error bars."""
+    from statsmodels.stats.proportion import proportion_confint  # here: it takes a second, and few need it
+
     x, successes = to_numpy(x), to_numpy(successes)
     check_axis("x", x)
     check_whole("runs", runs)
@@ -92,7 +93,7 @@ def mean_interval(y):
     y = to_numpy(y)
     if y.ndim == 0 or len(y) < 2:
         raise ValueError(f"y: expected at least two runs along its first axis, got shape {y.shape}")
-    half = stats.t.ppf(0.975, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
+    half = stdtrit(len(y) - 1, 0.975) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
     return y.mean(axis=0) - half, y.mean(axis=0) + half
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 from torch import nn
+from torch.nn.utils import parametrize
 
 from rnncourse.arguments import check_choice, check_finite, check_whole
 from rnncourse.bptt import NONLINEARITIES, check_recurrence, unroll
@@ -149,9 +150,16 @@ def copy_weights_(model, rnn):
     for name in ("input_size", "hidden_size", "nonlinearity"):
         if getattr(rnn, name) != getattr(model, name):
             raise ValueError(f"rnn: expected {name}={getattr(model, name)!r}, as in model, got {getattr(rnn, name)!r}")
+    check_free(model)
     model.W_xh.weight.copy_(rnn.weight_ih_l0)
     model.W_xh.bias.copy_(rnn.bias_ih_l0 + rnn.bias_hh_l0)
     model.W_hh.weight.copy_(rnn.weight_hh_l0)
+
+
+def check_free(model):
+    """Raise ``ValueError`` if the model's W_hh is already the result of a parametrization: setting it would do nothing."""
+    if parametrize.is_parametrized(model.W_hh):
+        raise ValueError("model: expected a free W_hh, got one that is kept orthogonal already; build a fresh model")
 
 
 def fixed_points(w, b):
@@ -220,7 +228,7 @@ def check_seeds(seeds):
     """``seeds`` as a list, or None; ``TypeError`` or ``ValueError`` if they are no whole numbers, or none at all."""
     if seeds is None:
         return None
-    if isinstance(seeds, str) or not hasattr(seeds, "__len__") or not all(isinstance(s, Integral) for s in seeds):
+    if isinstance(seeds, str) or not hasattr(seeds, "__len__") or not all(isinstance(s, Integral) and not isinstance(s, bool) for s in seeds):
         raise TypeError(f"seeds: expected None or whole numbers, such as range(5), got {seeds!r}")
     if len(seeds) == 0:
         raise ValueError(f"seeds: expected None or at least one seed, got {seeds!r}")

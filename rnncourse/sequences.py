@@ -8,6 +8,7 @@ nothing is asked, or (batch, n, output_size) real values.
 import json
 import math
 import re
+from numbers import Integral
 from operator import index
 from pathlib import Path
 
@@ -15,8 +16,6 @@ import names
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.datasets import load_digits
-from statsmodels import datasets
 from torch.nn import functional as F
 
 from rnncourse.arguments import check_choice, check_positive, check_whole
@@ -305,9 +304,9 @@ class Agreement(Task):
     chance_accuracy = 1 / 2
 
     def __init__(self, attractors=(0.6, 0.3, 0.1), disagree=False):
-        if isinstance(attractors, int):
+        if isinstance(attractors, Integral):
             check_whole("attractors", attractors, 0)
-            attractors = [0.0] * attractors + [1.0]
+            attractors = [0.0] * int(attractors) + [1.0]
         shares = [float(share) for share in attractors]
         if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise ValueError(f"attractors: expected a whole number, or shares that add up to 1, got {attractors!r}")
@@ -418,12 +417,16 @@ def _plain(markdown):
 
 def digits():
     """1,797 handwritten digits (Alpaydin & Kaynak 1998): images (1797, 8, 8) scaled to 0 ... 1, labels (1797,)."""
+    from sklearn.datasets import load_digits  # here, like the next two: it takes a second, and few need it
+
     data = load_digits()
     return torch.tensor(data.images, dtype=torch.float32) / 16, torch.tensor(data.target)
 
 
 def el_nino():
     """Sea surface temperature off Peru (region 1+2), °C, by month, 1950 to 2010: a pandas Series with monthly periods."""
+    from statsmodels import datasets
+
     table = datasets.elnino.load_pandas().data.drop(columns="YEAR")
     months = pd.period_range("1950-01", periods=table.size, freq="M")
     return pd.Series(table.to_numpy().ravel(), index=months, name="temperature, °C")
@@ -431,6 +434,8 @@ def el_nino():
 
 def co2():
     """CO2 at Mauna Loa, parts per million, monthly means, 1958 to 2001; missing weeks are interpolated in time."""
+    from statsmodels import datasets
+
     weekly = datasets.co2.load_pandas().data["co2"].interpolate("time")
     return weekly.resample("MS").mean().to_period("M").rename("CO2, ppm")
 

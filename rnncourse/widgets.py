@@ -372,6 +372,8 @@ def explore_temperature(model=None, vocabulary=None, prompts=("", "s", "mc", "jo
     ``prompts`` are beginnings of names to go on from; a ``KeyError`` names the characters that ``vocabulary`` lacks. Without a
     model, a small one is trained on census names first, which takes about a second.
     """
+    if (model is None) != (vocabulary is None):
+        raise ValueError("model, vocabulary: expected both, or neither, got one of them")
     if model is None:
         model, vocabulary = small_name_model()
     outputs = {prompt: next_outputs(model, vocabulary, "\n" + prompt) for prompt in prompts}

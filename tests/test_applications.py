@@ -38,6 +38,7 @@ from rnncourse.applications import (
     written_whole,
 )
 from rnncourse.bench import RECIPES, losses_apart, names_text
+from rnncourse.initialization import initialize_, keep_orthogonal_
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import Agreement, Latch, Vocabulary
 from rnncourse.training import WithReadout, train
@@ -86,6 +87,30 @@ def test_the_loss_of_a_character_model_and_every_gradient_are_those_of_the_formu
     if embedding is None:
         assert model.state_dict().keys() == VanillaRNN(5, 6, 5).state_dict().keys()
         assert 0.5 < model.W_xh.weight.abs().max() <= 1
+
+
+@pytest.mark.parametrize("embedding", [None, 4])
+def test_the_formula_computes_in_the_model_s_own_dtype_and_reads_characters_alone(embedding):
+    model = CharacterRNN(5, 6, embedding).double()
+    x = torch.tensor([[0, 4, 2]])
+    assert model(x)[0].dtype == torch.float64
+    with pytest.raises(ValueError, match="x: expected numbers from 0 to 4, got -1 to -1"):
+        model(torch.full((1, 3), -1))
+
+
+@pytest.mark.parametrize("embedding", [None, 4])
+def test_a_character_model_is_drawn_anew_as_it_was_made(embedding):
+    torch.manual_seed(0)
+    model = CharacterRNN(5, 600, embedding)
+    made = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.reset_parameters()
+    for name, p in model.named_parameters():
+        assert not torch.equal(p, made[name])
+        drawn, before = p.detach().flatten(), made[name].flatten()
+        if name == "E":  # 20 numbers, normal
+            assert drawn.std() == pytest.approx(before.std(), rel=0.9)
+        else:  # uniform, 600 at least but for the readout's bias
+            assert drawn.abs().max() == pytest.approx(before.abs().max(), rel=0.02 if len(drawn) > 5 else 0.5)
 
 
 def test_a_second_batch_of_another_size_computes_in_the_memory_of_the_first_and_changes_nothing():
@@ -186,7 +211,7 @@ def test_training_on_characters_clips_and_lets_its_rate_fall_to_zero(monkeypatch
         ({"lr": 0.0}, "lr: expected a positive number"),
         ({"clip_norm": float("nan")}, "clip_norm: expected a positive number"),
         ({"batch_size": 100}, "numbers: expected at least 2526 characters for these streams, got 300"),
-        ({"held_out": text_of(5)}, "numbers: expected at least 16"),
+        ({"held_out": text_of(31)}, "held_out: expected at least 32 characters, 2 in each of 16 streams, got 31"),
     ],
 )
 def test_training_on_characters_refuses_what_it_cannot_do(options, complaint):
@@ -580,6 +605,16 @@ def test_small_weights_are_rounded_in_a_copy_each_model_by_itself(bits):
             else:
                 q, scale = quantize_rows(p[s].detach(), bits)
                 assert torch.equal(rounded, q * scale) and not torch.equal(rounded, p[s])
+
+
+def test_small_weights_are_rounded_wherever_they_are_and_refused_where_they_follow_from_others():
+    layer = WithReadout(nn.LSTM(3, 4, batch_first=True), 2)
+    small = with_small_weights(layer, 2)
+    for name, p in small.named_parameters():
+        if "weight" in name:
+            assert all(len(row.abs().unique()) <= 2 for row in p), name
+    with pytest.raises(ValueError, match="model: expected free weights"):
+        with_small_weights(keep_orthogonal_(initialize_(VanillaRNN(3, 4, 2), "orthogonal")))
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "linear"])

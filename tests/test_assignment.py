@@ -85,30 +85,6 @@ def copy_with_gradients_added_up(test, steps, seed):
     return model, (model(x)[0][:, -y.shape[1] :].argmax(-1) == y).float().mean()
 
 
-class OfTheLibrary(nn.Module):
-    """nn.RNN with a readout, which returns its outputs alone."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.readout = nn.RNN(9, 64, batch_first=True), nn.Linear(64, 8)
-
-    def forward(self, x):
-        return self.readout(self.rnn(x)[0])
-
-
-def copy_by_the_library(test, steps, seed):
-    torch.manual_seed(seed)
-    model = OfTheLibrary()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(steps):
-        x, y = copy_last_half(torch.randint(8, (32, test.shape[1])))
-        optimizer.zero_grad()
-        F.cross_entropy(model(x)[:, -y.shape[1] :].mT, y).backward()
-        optimizer.step()
-    x, y = copy_last_half(test)
-    return [model, np.mean((model(x)[:, -y.shape[1] :].argmax(-1) == y).numpy())]
-
-
 def unrolled(model, x, y):
     h, states, outputs = torch.zeros(len(x), model.hidden_size, dtype=x.dtype), [], []
     for x_t in x.unbind(1):
@@ -227,7 +203,7 @@ STYLES = {
     "bound_after": [bound_as_tensors, bound_by_a_loop],
     "gradient_after": [gradient_by_numpy],
     "copy_last_half": [copy_by_a_loop],
-    "copy_experiment": [copy_by_train, copy_without_clipping, copy_by_the_library],
+    "copy_experiment": [copy_by_train, copy_without_clipping],
     "gradient_norms": [norms_by_retain_grad, norms_by_autograd, norms_by_the_engine, norms_by_the_course],
     "plot_gradient_norms": [plot_by_pyplot, plot_by_axes, plot_of_logarithms, plot_of_bars],
     "is_highway": [highway_by_singular_values, highway_as_a_tensor],
@@ -252,6 +228,15 @@ def test_gradients_that_add_up_are_seen_though_the_easy_case_is_learned():
     for seed in range(3):
         result = check_answer(EXERCISES["copy_experiment"], copy_with_gradients_added_up, seed)
         assert "call `optimizer.zero_grad()` at every update" in result.message
+
+
+def test_the_answer_of_one_that_counts_its_calls_is_none():
+    said = []
+    check_answer(EXERCISES["is_highway"], lambda W: said.append(EXERCISES["is_highway"].reference(W)) or said[-1], 0)
+    assert 0 < sum(said) < len(said) == EXERCISES["is_highway"].trials
+    for seed in range(1, 5):
+        counted = iter(said)
+        assert check_answer(EXERCISES["is_highway"], lambda W: next(counted), seed).status == "wrong"
 
 
 # -- points, seeds, errors from elsewhere ------------------------------------------------------------------------------
@@ -303,20 +288,38 @@ def test_an_error_from_another_process_reads_as_one_of_here():
     assert message == "your function raised ZeroDivisionError at line 3 of its cell (1 / 0): division by zero"
 
 
-@pytest.mark.parametrize("error", [Raised("OSError", "no"), OSError("no")])
-def test_a_model_that_breaks_in_the_judge_s_hands_is_the_learner_s(error):
-    class Broken(nn.Module):
-        def forward(self, x):
-            raise error
+class ARule(VanillaRNN):
+    """No network: it looks the answer up."""
 
-    result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (Broken(), 1.0), 0)
-    assert result.message == "what your function returned can't be used: OSError: no"
+    def forward(self, x, h_prev=None):
+        symbols = x.argmax(-1)[:, : 2 * x.shape[1] // 3]
+        said = F.one_hot(symbols[:, symbols.shape[1] // 2 :], 8).float()
+        return torch.cat([said, said, said], dim=1)[:, -x.shape[1] :], None
 
 
-@pytest.mark.parametrize("given", [lambda x: x, lambda x: x[0], lambda x: (x[:, :2, :8], None), lambda x: None])
-def test_a_model_of_another_shape_is_told_so(given):
-    result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (given, 1.0), 0)
-    assert "(200, 9, 8) is expected" in result.message
+class OfTheLibrary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.readout = nn.RNN(9, 64, batch_first=True), nn.Linear(64, 8)
+
+    def forward(self, x):
+        return self.readout(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ARule(9, 64, 8), OfTheLibrary, lambda: VanillaRNN(9, 32, 8), lambda: VanillaRNN(9, 64, 8, seeds=[0]), lambda: None],
+    ids=["a rule", "nn.RNN", "of another size", "two in one", "none"],
+)
+def test_an_experiment_hands_over_the_network_that_was_asked_for(make):
+    result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (make(), 1.0), 0)
+    assert "not the VanillaRNN(9, 64, 8) that the text asks for" in result.message
+
+
+def test_a_model_that_breaks_in_the_judge_s_hands_is_the_learner_s():
+    model = VanillaRNN(9, 64, 8).double()
+    result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (model, 1.0), 0)
+    assert result.message.startswith("what your function returned can't be used: TypeError: ")
 
 
 def test_the_score_sheet_adds_up_what_was_checked(monkeypatch, capsys):

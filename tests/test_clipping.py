@@ -127,6 +127,17 @@ def test_close_removes_the_hooks_and_keeps_the_record():
     assert len(monitor.table()) == len(monitor.profile()) == 1
 
 
+def test_a_profile_needs_sequences_of_one_length():
+    model = vanilla()
+    monitor = GradientMonitor(model)
+    for step, T in enumerate((4, 6)):
+        model(torch.randn(2, T, model.input_size))[0].square().mean().backward()
+        monitor(step)
+    assert [len(norms) for norms in monitor.through_time] == [4, 6]
+    with pytest.raises(ValueError, match=r"expected sequences of one length at every recorded step, got \[4, 6\]"):
+        monitor.profile()
+
+
 def test_close_leaves_dL_dh_kept_where_it_was_kept_before():
     model = vanilla()
     model.keep_dL_dh = True

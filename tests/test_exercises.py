@@ -591,6 +591,31 @@ def test_the_time_limit_leaves_what_comes_after_alone():
     assert threading.active_count() <= before
 
 
+@every_function
+def test_what_everybody_is_asked_is_left_as_it_was(exercise):
+    """Marking draws the inputs once, and gives them to one submission after another."""
+    try:
+        exercises.checking.seed_all("a class")
+        check_answer(exercise, exercise.reference)
+        asked = exercises.checking._drawn[exercise.name]
+        before = copy.deepcopy(asked)
+        for answer in [exercise.reference, *(mistake.answer for mistake in exercise.mistakes)]:
+            check_answer(exercise, answer)
+        assert exercises.checking._drawn[exercise.name] is asked and len(asked) == exercise.trials
+        for trial, was in zip(asked, before):
+            for argument, its in zip(trial, was):
+                if isinstance(argument, torch.nn.Module):
+                    assert all(torch.equal(p, q) for p, q in zip(argument.parameters(), its.parameters()))
+                    assert all(p.grad is None for p in argument.parameters())
+                elif isinstance(argument, torch.Generator):
+                    assert torch.equal(argument.get_state(), its.get_state())
+                else:
+                    assert not difference(argument, its, 0.0)
+    finally:
+        exercises.checking.seed_all(None)
+        plt.close("all")
+
+
 def test_after_a_check_python_can_be_profiled():
     """Taking an interrupt back that never came leaves Python waiting for it: the next traced call then never returns."""
     program = """

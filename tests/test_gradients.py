@@ -472,9 +472,10 @@ X = torch.randn(2, 4, 3)
         (lambda: state_gradients(nn.GRU(3, 4, batch_first=True), X[0], squared_error), r"x: expected shape.*\(4, 3\)"),
         (lambda: state_gradients(nn.GRU(3, 4, batch_first=True), X[:, :0], squared_error), "seq_len of 1 or more"),
         (lambda: state_gradients(VanillaRNN(3, 4, 2), X[..., :2], squared_error), "x: expected shape"),
+        (lambda: state_gradients(VanillaRNN(3, 4, 2), X.long(), squared_error), "x: expected floating-point numbers"),
         (lambda: state_gradients(Together(lambda: VanillaRNN(3, 4, 2), [0, 1]), X, squared_error), "one model"),
     ],
 )
 def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         call()

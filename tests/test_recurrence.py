@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from rnncourse.initialization import initialize_, keep_orthogonal_
 from rnncourse.recurrence import VanillaRNN, copy_weights_, fixed_points, trajectory, unroll_loop
 
 NONLINEARITIES = ["tanh", "relu", "linear"]
@@ -390,6 +391,7 @@ def test_bad_sizes(size, place):
         ({"seeds": []}, ValueError, r"seeds: expected None or at least one seed, got \[\]"),
         ({"seeds": range(0)}, ValueError, "seeds: expected None or at least one seed"),
         ({"seeds": 3}, TypeError, "seeds: expected None or whole numbers, such as range.5., got 3"),
+        ({"seeds": [True]}, TypeError, r"seeds: expected None or whole numbers, .*, got \[True\]"),
         ({"seeds": [0.5]}, TypeError, r"seeds: expected None or whole numbers, .*, got \[0.5\]"),
         ({"seeds": "abc"}, TypeError, "seeds: expected None or whole numbers, .*, got 'abc'"),
     ],
@@ -444,6 +446,14 @@ def test_copy_weights_copies_and_adds_the_two_biases():
 def test_copy_weights_of_what_does_not_fit(model, rnn, error, message):
     with pytest.raises(error, match=message):
         copy_weights_(VanillaRNN(3, 8, 2, **model), rnn)
+
+
+def test_weights_are_not_copied_to_where_they_would_not_arrive():
+    model = keep_orthogonal_(initialize_(VanillaRNN(3, 8, 2), "orthogonal"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(ValueError, match="model: expected a free W_hh"):
+        copy_weights_(model, nn.RNN(3, 8))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 # -- one unit ----------------------------------------------------------------------------------------------------------

@@ -736,6 +736,10 @@ def test_accuracy_on_the_grammar_asks_for_the_number_of_the_verb_alone(attractor
     assert (nearest == plural_subject).all() if attractors == 0 else (nearest != plural_subject).all()
 
 
+def test_any_whole_number_of_attractors_will_do():
+    assert Agreement(np.int64(2)).shares == Agreement(2).shares == [0.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

@@ -366,6 +366,8 @@ def test_temperature_takes_any_model_and_refuses_a_prompt_that_it_cannot_read():
     assert "of 4 share nine draws" in words(explorer) and explorer.controls["prompt"].options[1] == ("ab", "ab")
     with pytest.raises(KeyError, match=r"not in the vocabulary: \['z'\]"):
         explore_temperature(CharacterRNN(4, 8), vocabulary, prompts=("az",))
+    with pytest.raises(ValueError, match="model, vocabulary: expected both, or neither"):
+        explore_temperature(CharacterRNN(4, 8))
 
 
 # -- the live monitor ----------------------------------------------------------------------------------------------

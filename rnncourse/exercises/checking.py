@@ -112,11 +112,14 @@ class OutOfTime(BaseException):
 
 
 _assignment = None
+_drawn = {}  # for everybody the same: of each exercise, the arguments of its trials
 
 
 def seed_all(assignment):
     """From now on, give everybody the same inputs: they follow from this text and the exercise's name. None: fresh ones again."""
     global _assignment
+    if assignment != _assignment:
+        _drawn.clear()
     _assignment = assignment
 
 
@@ -127,7 +130,7 @@ def check_answer(exercise, answer, seed=None):
         if exercise.inputs is None:
             _check_value(exercise, answer)
         else:
-            _check_function(exercise, answer, _generator(exercise, seed))
+            _check_function(exercise, answer, _trials(exercise, seed))
     except NotAttempted as reason:
         status, message = "not attempted", f"not attempted yet{reason}"
     except Wrong as wrong:
@@ -144,14 +147,23 @@ def _check_value(exercise, answer):
         raise Wrong(agreeing[0].message if agreeing else fault)
 
 
-def _check_function(exercise, answer, generator):
+def _trials(exercise, seed):
+    """The arguments of a check's trials, one after the other. Where everybody gets the same, they are drawn only once."""
+    generator = _generator(exercise, seed)
+    if seed is not None or _assignment is None:
+        return (exercise.inputs(generator) for _ in range(exercise.trials))
+    if exercise.name not in _drawn:
+        _drawn[exercise.name] = [exercise.inputs(generator) for _ in range(exercise.trials)]
+    return _drawn[exercise.name]  # an answer and a reference get copies, and no judge changes them
+
+
+def _check_function(exercise, answer, trials):
     if answer is None or answer is Ellipsis:
         raise NotAttempted
     if not callable(answer):
         raise Wrong(f"hand over the function itself, not the result of a call: got {_kind(answer)}")
     results, fault, changed = [], "", ""
-    for _ in range(exercise.trials):
-        arguments = exercise.inputs(generator)
+    for arguments in trials:
         handed = copy.deepcopy(arguments)
         try:
             given = _call(answer, handed, exercise)

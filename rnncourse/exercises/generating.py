@@ -1,6 +1,7 @@
 """Exercise 5a of notebook 08: a network that speaks, a word at a time."""
 
 import torch
+from torch.distributions import Binomial
 from torch.nn import functional as F
 
 from rnncourse.exercises.checking import Exercise, Mistake
@@ -33,12 +34,12 @@ def a_start(generator, words):
 
 @torch.no_grad()
 def a_die(generator):
-    """A network that hears nothing: seven words come equally often, one more often."""
-    model = VanillaRNN(8, 4, 8)
+    """A network that hears nothing: thirty words come equally often, one more often."""
+    model = VanillaRNN(31, 4, 31)
     for parameter in model.parameters():
         parameter.zero_()
-    model.W_hy.bias[whole(generator, 0, 7)] = 3.0
-    return model, a_start(generator, 8), 300, 2.0
+    model.W_hy.bias[whole(generator, 0, 30)] = 6.0
+    return model, a_start(generator, 31), 100, 2.0
 
 
 def a_lively_one(generator):
@@ -154,18 +155,18 @@ def ways_to_go_wrong(model, start, length):
 
 
 def judge_frequency(words, model, temperature):
-    """Whether the loaded face comes up as often as at this temperature it should: 300 throws tell the cases apart."""
+    """Whether the loaded face comes up as often as at this temperature it should: 100 throws tell the cases apart."""
     logits = model.W_hy.bias.detach()
     face = int(logits.argmax())
-    came_up = words.count(face) / len(words)
-    expected = {
+    came_up = torch.tensor(float(words.count(face)))
+    chances = {  # of the face: 0.40 if all is right, otherwise 0.93, 0.9998 and 0.03
         "": torch.softmax(logits / temperature, 0)[face],
         NO_TEMPERATURE: torch.softmax(logits, 0)[face],
-        FAVOURITE: torch.tensor(1.0),
+        FAVOURITE: torch.softmax(logits * temperature, 0)[face],
         EVENLY: torch.tensor(1 / len(logits)),
     }
-    fault = min(expected, key=lambda fault: abs(float(expected[fault]) - came_up))
-    return fault if abs(float(expected[fault]) - came_up) < 0.13 else ELSE
+    likeliest = max(chances, key=lambda fault: Binomial(len(words), chances[fault]).log_prob(came_up))
+    return likeliest if abs(float(chances[likeliest] - came_up / len(words))) < 0.23 else ELSE
 
 
 def said(carry=True, all_of_start=True, hear=True, softly=False, draw=None, wrap=None, prepare=None):

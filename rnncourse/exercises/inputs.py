@@ -4,7 +4,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-_turns = WeakKeyDictionary()
+_turns, _orders = WeakKeyDictionary(), WeakKeyDictionary()
 
 
 def whole(generator, low, high):
@@ -26,3 +26,9 @@ def in_turn(generator, *cases):
     """One of the cases after the other, from the first on for each generator: no check may miss one of them by chance."""
     turn = _turns[generator] = _turns.get(generator, -1) + 1
     return cases[turn % len(cases)]
+
+
+def in_any_order(generator, *cases):
+    """The same in an order that the generator draws: where an answer is yes or no, one that counts its calls must not know."""
+    order = _orders[generator] = _orders.get(generator) or torch.randperm(len(cases), generator=generator).tolist()
+    return cases[in_turn(generator, *order)]

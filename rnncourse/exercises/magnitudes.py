@@ -5,7 +5,7 @@ import math
 import torch
 
 from rnncourse.exercises.checking import Exercise, Mistake
-from rnncourse.exercises.inputs import in_turn, normal, uniform, whole
+from rnncourse.exercises.inputs import in_any_order, in_turn, normal, uniform, whole
 
 
 def diagonal(*entries):
@@ -199,7 +199,7 @@ def candidates(generator):
     lossy = Q @ diagonal(1.0, *[0.5] * (n - 1)) @ Q.T
     nudge = torch.eye(n, dtype=torch.float64)
     nudge[0, 1] = nudge[1, 0] = 2.2e-7  # makes 4.4e-7 of two zeros in WᵀW, and singular values of 1 ± 2.2e-7
-    make = in_turn(
+    make = in_any_order(
         generator,
         lambda: rotation,  # of determinant 1
         lambda: rotation @ diagonal(-1.0, *[1.0] * (n - 1)),  # of determinant -1

@@ -193,7 +193,7 @@ TRAINED_AT_TWO = "asked for 2 updates your model has learned the language alread
 
 
 def judge_agreement(result, words, k, tests, steps, seed):
-    model, shares = model_and_number(result)
+    model, shares = model_and_number(result, k, 32, k)
     if isinstance(shares, torch.Tensor) and shares.ndim == 1:
         shares = shares.tolist()
     if isinstance(shares, dict):
@@ -203,7 +203,7 @@ def judge_agreement(result, words, k, tests, steps, seed):
     shares = [as_share(share) for share in shares]
     measured = []
     for prefixes, right, wrong in tests:
-        outputs = outputs_of(model, one_hot(prefixes, k), k)[:, -1]
+        outputs = outputs_of(model, one_hot(prefixes, k))[:, -1]
         measured.append(float((of(outputs, right) > of(outputs, wrong)).float().mean()))
 
     def agree(others):
@@ -214,9 +214,7 @@ def judge_agreement(result, words, k, tests, steps, seed):
         if max(shares) > 1 and agree([100 * share for share in measured]):
             return SHARES_IN_PERCENT
         return AVERAGED if agree([mean] * len(tests)) else OTHER_SHARES
-    outputs = outputs_of(
-        model, one_hot(words[:32, :-1], k), k
-    )  # who has learned these alone does not guess, but is wrong
+    outputs = outputs_of(model, one_hot(words[:32, :-1], k))  # who learned these alone does not guess, but is wrong
     loss = F.cross_entropy(outputs.flatten(0, 1), words[:32, 1:].flatten())
     if steps < ENOUGH:
         return TRAINED_AT_TWO if loss < 1.2 else "" if seeded(model, seed) else NOT_SEEDED

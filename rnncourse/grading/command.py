@@ -32,8 +32,10 @@ def grade(
     typer.echo("Loading ...", err=True)
     from sqlalchemy.exc import SQLAlchemyError
 
-    from rnncourse.grading.classroom import CannotStart, Class
-
+    try:
+        from rnncourse.grading.classroom import CannotStart, Class
+    except ImportError as error:  # of fcntl and resource, which Windows lacks
+        _stop(f"Marking a class needs Linux or macOS (on Windows, WSL): {error}", 2)
     try:
         if source is None:
             source = next(iter(sorted(SOURCES.glob("*_SOLVED.ipynb"))), SOURCES / "08_exercises_SOLVED.ipynb")

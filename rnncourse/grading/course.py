@@ -2,21 +2,19 @@
 
 import hashlib
 import os
-import sys
 import warnings
 from html import escape
 from pathlib import Path
 
 import nbformat
+import nbgrader
+from alembic.script import ScriptDirectory
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbgrader import api, utils
 from nbgrader.converters import GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
-
-# nbgrader runs alembic by its name, when it makes a gradebook: it stands beside this Python, on the path or not.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 COURSE = "rnncourse"
 STUBS = {"code_stub": {"python": "...  # your code here"}, "text_stub": "*Your answer here.*"}
@@ -104,8 +102,18 @@ def released(folder, name, gradebook):
     return notebook
 
 
+def tables_version():
+    """The version of nbgrader's tables, which a new gradebook notes."""
+    return ScriptDirectory(str(Path(nbgrader.__file__).parent / "alembic")).get_current_head()
+
+
+api.get_alembic_version = tables_version  # nbgrader's own runs a command for it, which takes seconds and may be off the path
+
+
 def open_gradebook(folder, db_url=None):
-    return api.Gradebook(db_url or default_db(folder), COURSE)
+    gradebook = api.Gradebook(db_url or default_db(folder), COURSE)
+    gradebook.db().expire_on_commit = False  # else all that is known of the assignment is read again for each student
+    return gradebook
 
 
 def save(gradebook, name, student, notebook, unchanged):

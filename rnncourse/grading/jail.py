@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+NOEXEC, NOATIME, NODIRATIME, ST_RELATIME, RELATIME = 8, 1024, 2048, 4096, 1 << 21
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, REC, PRIVATE, DETACH = 1, 2, 4, 32, 4096, 16384, 1 << 18, 2
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -76,8 +77,9 @@ def mount(source, target, kind=None, flags=0, data=None):
 def bind(source, target):
     """Show ``source`` at ``target``, read-only."""
     mount(source, target, None, BIND | REC)
-    kept = os.statvfs(target).f_flag & (NOSUID | NODEV | 8)  # flags that a user namespace may not take away
-    kept |= {1024: 1024, 2048: 2048, 4096: 1 << 21}.get(os.statvfs(target).f_flag & 0x1C00, 0)
+    flags = os.statvfs(target).f_flag
+    kept = flags & (NOSUID | NODEV | NOEXEC | NOATIME | NODIRATIME)  # which a user namespace may not take away
+    kept |= RELATIME if flags & ST_RELATIME else 0
     mount("none", target, None, BIND | REMOUNT | RDONLY | NOSUID | kept)
 
 
@@ -218,6 +220,8 @@ class Jail:
                 os.setresgid(user, user, user)
                 os.setresuid(user, user, user)
                 break
+        if self.root and os.geteuid() == 0 and not self.why_not:
+            raise OSError("there is no other user to run as")
         if sys.platform == "linux":
             for capability in range(64):
                 libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP

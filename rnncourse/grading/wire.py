@@ -18,6 +18,7 @@ LIMIT = 64 * 2**20  # bytes of one message
 TEXT = 4 * 2**20  # of them JSON, which grows when read
 DTYPES = {str(t).removeprefix("torch."): t for t in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 DTYPES |= {str(t).removeprefix("torch."): t for t in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)}
+DTYPES |= {str(t).removeprefix("torch."): t for t in (torch.uint16, torch.uint32, torch.uint64)}
 DTYPES |= {str(t).removeprefix("torch."): t for t in (torch.bool, torch.complex64, torch.complex128)}
 PLAIN = (str, bool, float, type(None))
 WEIGHTS = ("W_xh.weight", "W_xh.bias", "W_hh.weight", "W_hy.weight", "W_hy.bias")
