@@ -15,13 +15,15 @@ import time
 import zipfile
 from pathlib import Path
 
+import alembic.config
 import nbformat
 import pytest
+from nbgrader import dbutil
 from nbgrader.api import Gradebook
 
 import hostile
 import submitting
-from rnncourse.grading import bench, classroom, jail, report, submissions
+from rnncourse.grading import bench, classroom, course, jail, report, submissions
 from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
@@ -176,6 +178,12 @@ def test_the_gradebook_is_nbgraders(graded):
         submission = gradebook.find_submission("two", "right")
         assert (submission.score, submission.max_score, submission.needs_manual_grade) == (2, 5, True)
         assert gradebook.find_submission("two", student("points raised")).max_score == 5
+
+
+def test_a_gradebook_notes_the_version_of_its_tables_that_nbgrader_s_own_command_finds(capsys):
+    with dbutil._temp_alembic_ini("sqlite://") as settings:
+        alembic.config.main(["-c", settings, "heads"])
+    assert capsys.readouterr().out.split()[0] == course.tables_version()
 
 
 # ---------------------------------------------------------------- again, by others, by hand, elsewhere

@@ -21,7 +21,7 @@ from rnncourse.exercises import (
     sequences,
     speaking,
 )
-from rnncourse.exercises.checking import Exercise, Mistake, Result, check_answer
+from rnncourse.exercises.checking import SIGNS, Exercise, Mistake, Result, check_answer
 
 MODULES = (sequences, recurrence, bptt, gradients, clipping, initialization, applications)
 MODULES += (magnitudes, experiments, monitoring, generating, speaking)  # of notebook 08
@@ -91,8 +91,8 @@ def score_sheet(*names):
         if name not in EXERCISES:
             raise ValueError(f"names: no exercise is called {name!r}; there are {', '.join(EXERCISES)}")
         result, points = _results.get(name), EXERCISES[name].points
-        status = {"correct": "✔", "wrong": "✘"}.get(result and result.status, "○")
-        print(f"{status} {name:24s} {result or 0!r:>4} of {points}")
+        sign = SIGNS[result.status if result else "not attempted"]
+        print(f"{sign} {name:24s} {result or 0!r:>4} of {points}")
     earned = sum(_results[name].score * EXERCISES[name].points for name in names if name in _results)
     print(f"{earned:g} of {sum(EXERCISES[name].points for name in names)} points; what you wrote in words is marked by a person")
 

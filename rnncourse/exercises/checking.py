@@ -67,6 +67,9 @@ class Exercise:
         return self.code or textwrap.dedent(inspect.getsource(self.reference))
 
 
+SIGNS = {"correct": "✔", "wrong": "✘", "not attempted": "○"}
+
+
 @dataclass(frozen=True)
 class Result:
     """What a check found. Its text is the score (a number, as nbgrader's partial credit wants), its HTML the message."""
@@ -81,7 +84,7 @@ class Result:
         return 1.0 if self.status == "correct" else 0.0
 
     def __str__(self):
-        return f"{ {'correct': '✔', 'wrong': '✘', 'not attempted': '○'}[self.status] } {self.message}"
+        return f"{SIGNS[self.status]} {self.message}"
 
     def __repr__(self):
         return f"{self.score * self.points:g}"

@@ -23,6 +23,7 @@ from rnncourse.grading.graft import Unreadable
 from rnncourse.grading.jail import die_with_parent, limit_memory
 from rnncourse.grading.marking import mark
 from rnncourse.grading.proxies import Broken, Zygote
+from rnncourse.grading.report import number
 
 PACKAGE = Path(__file__).parent.parent
 WORKER = 4 * 2**30  # bytes that a worker may take
@@ -253,11 +254,7 @@ def table(rows, points):
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["student", *points, "total", "of", "status", "reason", "waiting", "isolated"])
     for row in rows:
-        scores = [_number(row["scores"][cell]) for cell in points]
-        end = [_number(row["total"]), _number(sum(points.values())), row["status"], row["reason"]]
+        scores = [number(row["scores"][cell]) for cell in points]
+        end = [number(row["total"]), number(sum(points.values())), row["status"], row["reason"]]
         writer.writerow([row["student"], *scores, *end, " ".join(row["waiting"]), row["isolated"]])
     return text.getvalue()
-
-
-def _number(value):
-    return "" if value is None else f"{value:g}"

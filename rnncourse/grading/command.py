@@ -35,24 +35,23 @@ def grade(
     try:
         from rnncourse.grading.classroom import CannotStart, Class
     except ImportError as error:  # of fcntl and resource, which Windows lacks
-        _stop(f"Marking a class needs Linux or macOS (on Windows, WSL): {error}", 2)
+        stop(f"Marking a class needs Linux or macOS (on Windows, WSL): {error}")
     try:
         if source is None:
             source = next(iter(sorted(SOURCES.glob("*_SOLVED.ipynb"))), SOURCES / "08_exercises_SOLVED.ipynb")
         summary = Class(folder, out, source, db, workers, seconds, int(memory * 2**30), regrade, isolate).run()
     except CannotStart as error:
-        _stop(str(error), 2)
+        stop(str(error))
     except OSError as error:
-        _stop(
+        stop(
             f"{error.filename or out}: {error.strerror or error}. What was graded before is intact; run the same command again.",
-            2,
         )
     except RuntimeError as error:
-        _stop(str(error), 2)
+        stop(str(error))
     except (SQLAlchemyError, ImportError) as error:
-        _stop(f"--db: the gradebook can't be used: {str(error).splitlines()[0]}. What was graded before is intact.", 2)
+        stop(f"--db: the gradebook can't be used: {str(error).splitlines()[0]}. What was graded before is intact.")
     except KeyboardInterrupt:
-        _stop("Stopped. The same command goes on where it was.", 130)
+        stop("Stopped. The same command goes on where it was.", 130)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
@@ -80,6 +79,7 @@ def tell(summary, out):
     typer.echo(f"See {out / 'index.html'}, {out / 'grades.csv'} and {out / 'feedback'}.")
 
 
-def _stop(message, status):
+def stop(message, status=2):
+    """End the command with a message."""
     typer.secho(message, fg="red", err=True)
     raise typer.Exit(status)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from rnncourse.grading.command import stop
+
 SECONDS = 30  # for a cell, and for each answer to a call, as in marking
-SIGNS = {"correct": "✔", "wrong": "✘", "not attempted": "○"}
 
 
 def release(out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")]):
@@ -21,7 +22,7 @@ def release(out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or em
     try:
         pack, archive, instructor = make(out)
     except CannotRelease as error:
-        _stop(str(error))
+        stop(str(error))
     typer.echo(f"{pack}: for each student, notebooks without solutions and what runs them")
     typer.echo(f"{archive}: the same, to upload")
     typer.echo(f"{instructor}: yours alone, nbgrader's course folder with the solutions")
@@ -37,12 +38,14 @@ def check(notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="You
         name, released = released_notebook()
         known = {cell.metadata.nbgrader.grade_id for cell in released.cells if "nbgrader" in cell.metadata}
         if not known & {own for _, _, own in read(data)}:
-            _stop(f"{notebook}: expected a copy of {name}.ipynb, and this notebook has none of its cells")
+            stop(f"{notebook}: expected a copy of {name}.ipynb, and this notebook has none of its cells")
     except (OSError, CannotRelease) as error:
-        _stop(f"{notebook}: {error.strerror}" if isinstance(error, OSError) else str(error))
+        stop(f"{notebook}: {error.strerror}" if isinstance(error, OSError) else str(error))
     except Unreadable as error:
-        _stop(f"{notebook}: {error}")
+        stop(f"{notebook}: {error}")
     typer.echo("Running the notebook's cells, without the experiments ...", err=True)
+    from rnncourse.exercises.checking import SIGNS
+
     results, marked = _results(data, released, name)
     earned, most = 0.0, 0.0
     for cell, result in results.items():
@@ -83,6 +86,7 @@ def _in_a_kernel(data, released, name):
     from nbformat.v4 import new_code_cell
     from nbgrader import utils
 
+    from rnncourse.exercises.checking import SIGNS
     from rnncourse.grading.graft import graft, read
 
     marked = graft(read(data), released)
@@ -96,7 +100,7 @@ def _in_a_kernel(data, released, name):
         interrupt_on_timeout=True,
     ).execute(env={**os.environ, "TQDM_DISABLE": "1"})
     if seed.outputs:  # it says nothing unless it fails
-        _stop(f"the checks could not be loaded: {seed.outputs[0].get('ename')}: {seed.outputs[0].get('evalue')}")
+        stop(f"the checks could not be loaded: {seed.outputs[0].get('ename')}: {seed.outputs[0].get('evalue')}")
     results = {}
     for cell in run:
         if utils.is_grade(cell) and not utils.is_solution(cell):
@@ -107,12 +111,7 @@ def _in_a_kernel(data, released, name):
             score, points = (
                 utils.determine_grade(cell) if "✘ no result" not in html else (0, float(cell.metadata.nbgrader.points))
             )
-            status = {sign: status for status, sign in SIGNS.items()}[message[0]]
+            status = {sign: status for status, sign in SIGNS.items()}.get(message[:1], "wrong")  # check may be their own
             result = {"status": status, "message": message[2:], "score": score, "points": points}
             results[cell.metadata.nbgrader.grade_id] = result
     return results, marked
-
-
-def _stop(message):
-    typer.secho(message, fg="red", err=True)
-    raise typer.Exit(2)

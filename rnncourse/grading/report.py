@@ -8,6 +8,7 @@ from urllib.parse import quote
 from nbgrader import utils
 
 from rnncourse.exercises import EXERCISES
+from rnncourse.exercises.checking import SIGNS
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -25,7 +26,6 @@ td.n {{ text-align: right }} img {{ max-width: 100% }} .alarm {{ border: 3px sol
 </body></html>
 """
 HEADING = re.compile(r"^#+ *(.*?)(?: *\(\d+ points?\))?$", re.MULTILINE)
-SIGNS = {"correct": "✔", "wrong": "✘", "not attempted": "○"}
 
 
 def page(title, *parts):
@@ -34,7 +34,7 @@ def page(title, *parts):
 
 def feedback(name, row, record, notebook, points, comments, given):
     """One student's page: what was written, what the checks and the marker say of it. Tests and ``given`` cells are not shown."""
-    parts = [f"<p><strong>{_number(row['total'])} of {_number(sum(points.values()))} points</strong>"]
+    parts = [f"<p><strong>{number(row['total'])} of {number(sum(points.values()))} points</strong>"]
     given = {cell.source for cell in given.cells}
     parts[0] += f", {len(row['waiting'])} still to be marked by a person</p>" if row["waiting"] else "</p>"
     for cell in notebook.cells:
@@ -115,8 +115,8 @@ def index(name, rows, records, points, why_not, title):
     students = [
         (
             f'<a href="feedback/{quote(row["student"])}.html">{escape(row["student"])}</a>',
-            *(_number(row["scores"][cell]) for cell in points),
-            _number(row["total"]),
+            *(number(row["scores"][cell]) for cell in points),
+            number(row["total"]),
             escape(", ".join(short[cell] for cell in row["waiting"])),
         )
         for row in graded
@@ -142,7 +142,7 @@ def _exercises(graded, points, title):
         full, none = sum(score >= most for score in scores), sum(score <= 0 for score in scores)
         bar = f'<span class="bar" style="width:{10 * (mean or 0) / (most or 1):.1f}rem"></span>'
         some = len(scores) - full - none
-        yield escape(title[cell]), _number(most), "" if mean is None else f"{mean:.2f}", full, some, none, waiting, bar
+        yield escape(title[cell]), number(most), "" if mean is None else f"{mean:.2f}", full, some, none, waiting, bar
 
 
 def _table(head, rows):
@@ -156,8 +156,9 @@ def _table(head, rows):
 
 
 def _of(score, most):
-    return f"{_number(score)} of {_number(most)}"
+    return f"{number(score)} of {number(most)}"
 
 
-def _number(value):
+def number(value):
+    """Points as they are written; what was not marked is empty, never 0."""
     return "" if value is None else f"{value:g}"
