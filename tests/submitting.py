@@ -12,9 +12,12 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from rnncourse.__main__ import app
+from rnncourse.grading import classroom
+from rnncourse.grading.proxies import Zygote
 
 ROOT = Path(__file__).parent.parent
 RIGHT = {
@@ -112,6 +115,14 @@ def run(asked):
         except SystemExit as end:
             status = end.code
     return subprocess.CompletedProcess(asked, status, said.getvalue(), complained.getvalue())
+
+
+@contextlib.contextmanager
+def one_zygote(hidden):
+    """All classes that this process grades meanwhile have their submissions run by one zygote: each start takes seconds."""
+    with Zygote([hidden]) as zygote, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classroom, "Zygote", lambda *_: contextlib.nullcontext(zygote))
+        yield
 
 
 def grade_apart(folder, out, source, *more, user=None):

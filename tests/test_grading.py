@@ -2,6 +2,7 @@
 
 import fcntl
 import html
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import alembic.command
 import alembic.config
 import nbformat
 import pytest
@@ -75,6 +77,13 @@ class Graded:
         notebook = nbformat.read(self.out / "autograded" / student(name) / "two" / "two.ipynb", as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         return "\n".join(o.get("text", "") or str(o.get("data", "")) or o.get("evalue", "") for o in outputs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_zygote(tmp_path_factory):
+    """For the classes that are graded in this process; those ``Graded`` are not, and start their own."""
+    with submitting.one_zygote(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -180,10 +189,11 @@ def test_the_gradebook_is_nbgraders(graded):
         assert gradebook.find_submission("two", student("points raised")).max_score == 5
 
 
-def test_a_gradebook_notes_the_version_of_its_tables_that_nbgrader_s_own_command_finds(capsys):
+def test_a_gradebook_notes_the_version_of_its_tables_that_alembic_s_own_command_finds():
+    said = io.StringIO()
     with dbutil._temp_alembic_ini("sqlite://") as settings:
-        alembic.config.main(["-c", settings, "heads"])
-    assert capsys.readouterr().out.split()[0] == course.tables_version()
+        alembic.command.heads(alembic.config.Config(settings, stdout=said))
+    assert said.getvalue().split()[0] == course.tables_version()
 
 
 # ---------------------------------------------------------------- again, by others, by hand, elsewhere

@@ -4,30 +4,60 @@ import multiprocessing
 import random
 import time
 
+import pytest
 from nbgrader.api import Gradebook
 
+import submitting
 from hostile import few
 from rnncourse.grading.classroom import Class
 from submitting import table
 
+NAMES = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell", "slow")
 
-def test_killed_at_any_moment_it_loses_nothing(tmp_path):
-    """Twenty times: started, and killed at a random moment, its workers with it. Finished in the end: the same marks."""
-    names = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell", "slow")
-    subs, source = few(tmp_path, names)
-    context, moments, start = multiprocessing.get_context("fork"), random.Random(0), time.monotonic()
-    Class(subs, tmp_path / "undisturbed", source).run()
-    whole, out = time.monotonic() - start, tmp_path / "out"
-    for _ in range(20):
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(submissions, source, the table of a run that nobody killed)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subs, source = few(folder, NAMES)
+    with submitting.one_zygote(folder):
+        Class(subs, folder / "out", source).run()
+    return subs, source, (folder / "out" / "grades.csv").read_bytes()
+
+
+def killed(times, undisturbed, out, first):
+    """Start, and kill at a random moment, its workers with it; again and again. Finished in the end: the same marks.
+
+    ``first``: seconds before which no moment lies.
+    """
+    subs, source, expected = undisturbed
+    context, moments = multiprocessing.get_context("fork"), random.Random(0)
+    Class(subs, out, source).run()
+    start = time.monotonic()
+    Class(subs, out, source, regrade=True).run()
+    whole, interrupted = time.monotonic() - start, 0
+    for _ in range(times):
+        for record in sorted((out / ".grading" / "records").glob("*.json")):
+            if moments.random() < 0.8:
+                record.unlink()  # so that there is something left to interrupt
         run = context.Process(target=Class(subs, out, source).run)
         run.start()
-        time.sleep(moments.uniform(0.2, 1.0) * whole)
+        time.sleep(first + moments.random() * 0.8 * (whole - first))
         run.kill()
         run.join()
-        for record in sorted((out / ".grading" / "records").glob("*.json"))[: moments.randrange(4)]:
-            record.unlink()  # so that there is something left to interrupt
+        interrupted += run.exitcode != 0
     Class(subs, out, source).run()
-    assert (out / "grades.csv").read_bytes() == (tmp_path / "undisturbed" / "grades.csv").read_bytes()
+    assert interrupted > times / 2
+    assert (out / "grades.csv").read_bytes() == expected
     with Gradebook(f"sqlite:///{out / 'gradebook.db'}", "rnncourse") as gradebook:
         scores = {s.student.id: s.score for s in gradebook.assignment_submissions("two")}
     assert scores == {row["student"]: float(row["total"]) for row in table(out).values()}
+
+
+def test_killed_at_any_moment_of_the_marking_it_loses_nothing(undisturbed, tmp_path):
+    with submitting.one_zygote(tmp_path):  # which is there already, so that most moments lie in the marking
+        killed(16, undisturbed, tmp_path, 0.1)
+
+
+def test_killed_with_the_process_that_runs_the_submissions_it_loses_nothing(undisturbed, tmp_path):
+    killed(4, undisturbed, tmp_path, 1.0)
