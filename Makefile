@@ -24,7 +24,7 @@ help:
 	@echo 'make lab        open JupyterLab on the notebooks      LAB_ARGS="--port 9999" adds options'
 	@echo '                INSTRUCTOR=FOLDER opens it there, with nbgrader'"'"'s panels'
 	@[ ! -d tests ] || { \
-	echo 'make test       unit tests, then every notebook       TEST_ARGS="-k bptt" adds options'; \
+	echo 'make test       every notebook, and the unit tests    TEST_ARGS="-k bptt" adds options'; \
 	echo 'make bench      print the benchmarks'; \
 	echo 'make notebooks  re-execute the notebooks in place     NB=notebooks/03_bptt.ipynb takes only that one'; \
 	echo 'make slides     HTML slides of them, into slides/     NB=notebooks/03_bptt.ipynb takes only that one'; }
@@ -46,7 +46,8 @@ lab: $(INSTALLED)
 test: $(INSTALLED)
 	@[ -d tests ] || { echo 'make test: a student pack has no tests' >&2; exit 1; }
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo 'make test: there is no notebook in notebooks/' >&2; exit 1; }
-	$(PY) -m pytest tests notebooks -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
+	@# the notebooks first: the longest files last would leave a core without work
+	$(PY) -m pytest notebooks tests -n auto --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=300 $(TEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m rnncourse.bench
