@@ -289,7 +289,7 @@ def difference(given, expected, tolerance):
         if not isinstance(given, dict):
             return f"expected a dict with the keys {sorted(expected)}, got {_kind(given)}"
         if set(given) != set(expected):
-            return f"expected the keys {sorted(expected)}, got {sorted(map(str, given))}"
+            return f"expected the keys {sorted(expected)}, got {sorted(map(_key, given))}"
         return next((f"{k}: {fault}" for k in expected if (fault := difference(given[k], expected[k], tolerance))), "")
     if isinstance(expected, (list, tuple)):
         if isinstance(given, (np.ndarray, torch.Tensor)) and given.ndim:
@@ -304,6 +304,11 @@ def difference(given, expected, tolerance):
         pairs = enumerate(zip(given, expected), start=1)
         return next((f"result {i}: {fault}" for i, (g, e) in pairs if (fault := difference(g, e, tolerance))), "")
     return _numeric_difference(given, expected, tolerance)
+
+
+def _key(key):
+    """A key of a dict in words."""
+    return key if isinstance(key, str) else _kind(key)
 
 
 def _stacks(array, expected):

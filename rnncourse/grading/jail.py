@@ -211,6 +211,9 @@ class Jail:
             unshare(NEWUSER)  # this submission's processes are counted apart, and its privileges reach nowhere
 
     def _drop(self, scratch):
+        if sys.platform == "linux":
+            for capability in range(64):  # first: only who may change them may drop them
+                libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
         # A user of its own, since processes are counted by user; in a container there may be no such number.
         for user in (600_000 + self.children % 60_000, 64_000 + self.children % 1000, NOBODY) if self.root else ():
             with contextlib.suppress(OSError):
@@ -223,8 +226,6 @@ class Jail:
         if self.root and os.geteuid() == 0 and not self.why_not:
             raise OSError("there is no other user to run as")
         if sys.platform == "linux":
-            for capability in range(64):
-                libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
             header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
             call("capset", header, none)
             prctl(38, 1)  # PR_SET_NO_NEW_PRIVS

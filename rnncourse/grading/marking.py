@@ -4,6 +4,7 @@ import ast
 import base64
 import builtins
 import contextlib
+import dataclasses
 import io
 import re
 import warnings
@@ -88,7 +89,7 @@ def evaluate(source, names):
         kind, text = type(error).__name__, str(error)
         if isinstance(error, checking.Raised):
             kind = error.kind
-        text = f"{kind}: {text}"[:LONGEST]
+        kind, text = ANSI.sub("", kind), ANSI.sub("", f"{kind}: {text}")[:LONGEST]
         outputs.append(output("error", ename=kind, evalue=text, traceback=[text]))
         return outputs, result | {"status": "wrong", "message": text}
     if isinstance(value, checking.Result):
@@ -97,7 +98,7 @@ def evaluate(source, names):
     if value is not None:
         data = NotebookNode({"text/plain": repr(value)[:LONGEST]})
         if isinstance(value, checking.Result):
-            data["text/html"] = value._repr_html_()[: 2 * LONGEST]
+            data["text/html"] = dataclasses.replace(value, message=message)._repr_html_()
         outputs.append(output("execute_result", data=data, metadata=NotebookNode(), execution_count=1))
     return outputs, result
 

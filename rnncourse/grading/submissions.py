@@ -44,7 +44,9 @@ class Submission:
                     if not stat.S_ISREG(os.fstat(number).st_mode):
                         raise Unreadable("not a plain file")
                     data = file.read(LARGEST + 1)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        except Unreadable:
+            raise
+        except Exception as error:  # of the disk, of zipfile, or of one of the ways to pack that it knows
             link = self.member is None and self.path.is_symlink()
             raise Unreadable("a link, not a file" if link else f"can't be read: {type(error).__name__}") from None
         if len(data) > LARGEST:
@@ -83,7 +85,7 @@ def _in_zip(path):
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Exception:
         yield (f"{path.stem}.ipynb",), path, ""  # reading it will say what is wrong
         return
     for name in names:
