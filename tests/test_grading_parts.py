@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -285,7 +286,7 @@ def test_what_a_process_says_of_an_object_is_cut_to_size(hearing):
 def test_of_the_grader_s_environment_a_submission_gets_what_it_needs(monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "of the gradebook")
     asked = {}
-    monkeypatch.setattr(proxies.subprocess, "Popen", lambda command, **options: asked.update(options) or SimpleNamespace(wait=bool))
+    monkeypatch.setattr(proxies.subprocess, "Popen", lambda command, **options: asked.update(options) or SimpleNamespace(wait=bool, kill=bool))
     with proxies.Zygote():
         pass
     assert "PGPASSWORD" not in asked["env"] and asked["env"]["PATH"] == os.environ["PATH"]
@@ -613,6 +614,26 @@ def test_who_got_into_trouble_is_marked_again_alone_and_a_worker_s_death_is_one_
     assert class_.records["again-1"]["alone"] and class_.records["again-2"]["alone"]
     assert class_.records["bob"]["alone"] == (workers == 1)
     assert sorted(class_.entered) == ["again-1", "again-2", "ann", "bob"]
+
+
+def test_an_interrupt_waits_for_what_must_not_be_interrupted():
+    before, done = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), classroom.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+    assert done and signal.getsignal(signal.SIGINT) is before
+    with classroom.uninterrupted():
+        pass
+    thread = threading.Thread(target=lambda: done.append(classroom.uninterrupted().__enter__()))
+    thread.start()
+    thread.join()
+    assert done == [True, None] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_zygote_that_nobody_asked_is_not_waited_for():
+    with proxies.Zygote() as zygote:
+        pass
+    assert zygote.process.returncode == -signal.SIGKILL
 
 
 def test_a_full_disk_stops_everything(room):

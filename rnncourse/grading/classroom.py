@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -31,6 +32,22 @@ WORKER = 4 * 2**30  # bytes that a worker may take
 
 class CannotStart(Exception):
     """Nothing can be graded; the text says why."""
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Let an interrupt wait until the block has ended: an import may lose it, and nbgrader tells it as a failure."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # an interrupt comes to the main thread alone
+        return
+    asked = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 class Class:
@@ -64,7 +81,8 @@ class Class:
     def _run(self):
         with course.open_gradebook(self.out, self.db_url) as gradebook:
             try:
-                self.name = course.make_course(self.out, self.source, self.db_url)
+                with uninterrupted():
+                    self.name = course.make_course(self.out, self.source, self.db_url)
             except ValueError as error:
                 raise CannotStart(f"--source: {error}") from None
             self.release = course.released(self.out, self.name, gradebook)
@@ -76,8 +94,8 @@ class Class:
             todo = [s for s in self.found if not self.records[s.student].get("key")]
             if todo:
                 with Zygote([self.folder, self.out, self.source], self.memory, self.isolate) as zygote:
-                    import torch._dynamo  # noqa: F401 (meanwhile, and once for all workers: an optimizer's first step asks for it)
-
+                    with uninterrupted():
+                        import torch._dynamo  # noqa: F401 (meanwhile, once for all workers: an optimizer's first step asks for it)
                     control, self.why_not = zygote.connect()
                     control.close()
                     start = time.perf_counter()

@@ -29,7 +29,7 @@ class Zygote:
 
     def __init__(self, hidden=(), memory=2 * 2**30, isolate=True):
         self.folder = tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True)
-        self.address = os.path.join(self.folder.name, "zygote")
+        self.address, self.asked = os.path.join(self.folder.name, "zygote"), False
         view = Path(self.folder.name, "view")
         view.mkdir()
         with socket.socket(socket.AF_UNIX) as listener:
@@ -53,6 +53,8 @@ class Zygote:
 
     def __exit__(self, *_):
         self.alive.close()
+        if not self.asked:
+            self.process.kill()  # it may be at its imports, which take seconds, and runs nothing yet
         self.process.wait()
         self.folder.cleanup()
 
@@ -66,6 +68,7 @@ class Zygote:
             if not more:
                 raise RuntimeError("the process that runs the submissions could not start")
             answer += more
+        self.asked = True
         return connection, json.loads(answer)
 
 
