@@ -228,7 +228,8 @@ def check_seeds(seeds):
     """``seeds`` as a list, or None; ``TypeError`` or ``ValueError`` if they are no whole numbers, or none at all."""
     if seeds is None:
         return None
-    if isinstance(seeds, str) or not hasattr(seeds, "__len__") or not all(isinstance(s, Integral) and not isinstance(s, bool) for s in seeds):
+    listed = hasattr(seeds, "__len__") and not isinstance(seeds, str)
+    if not listed or not all(isinstance(s, Integral) and not isinstance(s, bool) for s in seeds):
         raise TypeError(f"seeds: expected None or whole numbers, such as range(5), got {seeds!r}")
     if len(seeds) == 0:
         raise ValueError(f"seeds: expected None or at least one seed, got {seeds!r}")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import signal
 import time
 
 import pytest
@@ -36,7 +37,7 @@ def killed(times, undisturbed, out, first):
     start = time.monotonic()
     Class(subs, out, source, regrade=True).run()
     whole, interrupted = time.monotonic() - start, 0
-    for _ in range(times):
+    for _ in range(3 * times):  # a moment may come too late, and is no kill
         for record in sorted((out / ".grading" / "records").glob("*.json")):
             if moments.random() < 0.8:
                 record.unlink()  # so that there is something left to interrupt
@@ -45,9 +46,11 @@ def killed(times, undisturbed, out, first):
         time.sleep(first + moments.random() * 0.8 * (whole - first))
         run.kill()
         run.join()
-        interrupted += run.exitcode != 0
+        interrupted += run.exitcode == -signal.SIGKILL
+        if interrupted == times:
+            break
     Class(subs, out, source).run()
-    assert interrupted > times / 2
+    assert interrupted == times
     assert (out / "grades.csv").read_bytes() == expected
     with Gradebook(f"sqlite:///{out / 'gradebook.db'}", "rnncourse") as gradebook:
         scores = {s.student.id: s.score for s in gradebook.assignment_submissions("two")}

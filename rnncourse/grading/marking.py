@@ -104,7 +104,7 @@ def evaluate(source, names):
 
 
 def output(kind, **parts):
-    """An output of a cell. nbformat's own maker looks each one over, at a hundred times the cost; writing looks over all of them."""
+    """An output of a cell. nbformat's own maker validates each one, which is slow; writing the notebook validates all of them."""
     return NotebookNode(output_type=kind, **parts)
 
 
