@@ -9,6 +9,7 @@ judge of the exercise's own looks at the result instead.
 import contextlib
 import copy
 import ctypes
+import functools
 import html
 import inspect
 import re
@@ -115,7 +116,7 @@ class OutOfTime(BaseException):
 
 
 _assignment = None
-_drawn = {}  # for everybody the same: of each exercise, the arguments of its trials
+_drawn = {}  # for everybody the same: of each exercise, its trials
 
 
 def seed_all(assignment):
@@ -151,13 +152,24 @@ def _check_value(exercise, answer):
 
 
 def _trials(exercise, seed):
-    """The arguments of a check's trials, one after the other. Where everybody gets the same, they are drawn only once."""
+    """A check's trials, one after the other. Where everybody gets the same, they are drawn only once."""
     generator = _generator(exercise, seed)
     if seed is not None or _assignment is None:
-        return (exercise.inputs(generator) for _ in range(exercise.trials))
+        return (Trial(exercise, exercise.inputs(generator)) for _ in range(exercise.trials))
     if exercise.name not in _drawn:
-        _drawn[exercise.name] = [exercise.inputs(generator) for _ in range(exercise.trials)]
-    return _drawn[exercise.name]  # an answer and a reference get copies, and no judge changes them
+        _drawn[exercise.name] = [Trial(exercise, exercise.inputs(generator)) for _ in range(exercise.trials)]
+    return _drawn[exercise.name]
+
+
+class Trial:
+    """The arguments of one call, and what should come back. An answer and a reference get copies, and no judge changes them."""
+
+    def __init__(self, exercise, arguments):
+        self.exercise, self.arguments = exercise, arguments
+
+    @functools.cached_property
+    def expected(self):
+        return self.exercise.reference(*copy.deepcopy(self.arguments))
 
 
 def _check_function(exercise, answer, trials):
@@ -166,11 +178,12 @@ def _check_function(exercise, answer, trials):
     if not callable(answer):
         raise Wrong(f"hand over the function itself, not the result of a call: got {_kind(answer)}")
     results, fault, changed = [], "", ""
-    for arguments in trials:
-        handed = copy.deepcopy(arguments)
+    for trial in trials:
+        arguments = trial.arguments
+        handed = arguments if getattr(answer, "takes_copies", False) else copy.deepcopy(arguments)
         try:
             given = _call(answer, handed, exercise)
-            told = _fault(exercise, given, arguments)
+            told = _fault(exercise, given, trial)
             if fault and "NaN" in told:
                 raise Wrong(told)
         except Wrong:
@@ -188,12 +201,12 @@ def _check_function(exercise, answer, trials):
         raise Wrong(exercise.in_place)
 
 
-def _fault(exercise, given, arguments):
+def _fault(exercise, given, trial):
     """In a sentence, what is wrong with a result, "" if nothing: by the judge, or beside the reference's."""
     if exercise.judge:
-        return _judged(exercise.judge, given, arguments)
-    fault = difference(given, exercise.reference(*copy.deepcopy(arguments)), exercise.tolerance)
-    return "" if fault and exercise.accepts and exercise.accepts(given, *arguments) else fault
+        return _judged(exercise.judge, given, trial.arguments)
+    fault = difference(given, trial.expected, exercise.tolerance)
+    return "" if fault and exercise.accepts and exercise.accepts(given, *trial.arguments) else fault
 
 
 def _judged(judge, given, arguments):

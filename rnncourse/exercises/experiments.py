@@ -1,5 +1,6 @@
 """Exercise 2 of notebook 08: copy the last half of a sequence, and how the accuracy falls as it grows."""
 
+import functools
 import math
 
 import torch
@@ -12,6 +13,7 @@ from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
 ENOUGH = 20  # updates from which on an experiment must have learned its easy case
+UPDATES = 32  # so many are asked for: of 100 correct runs the least right one then has 0.8 of the symbols
 
 # ---------------------------------------------------------------- 2a: the task
 
@@ -137,7 +139,7 @@ def copy_experiment(test, steps, seed):
 
 def copy_runs(generator):
     """In turn a run of 2 updates, and one that must learn 4 symbols, its test short enough for learning by heart."""
-    size, steps = in_turn(generator, ((200, 6), 2), ((24, 4), 50))
+    size, steps = in_turn(generator, ((200, 6), 2), ((24, 4), UPDATES))
     return torch.randint(8, size, generator=generator), steps, whole(generator, 0, 999)
 
 
@@ -157,12 +159,12 @@ OTHER_NUMBER = (
     "the model that you return (not on a training batch, and not a number from elsewhere)"
 )
 NOT_TRAINED = (
-    "after 50 updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, "
+    f"after {UPDATES} updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, "
     "and do the outputs that go into the loss belong to the steps at which the network speaks?"
 )
 ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
 SLOW = (
-    "after 50 updates on 4 symbols your model is right in fewer than nine of ten: take Adam with rate 0.003 and "
+    f"after {UPDATES} updates on 4 symbols your model is right in fewer than seven of ten: take Adam with rate 0.003 and "
     "batches of 32, and set the gradients to zero at every update"
 )
 NOT_SEEDED = (
@@ -228,6 +230,10 @@ def judge_copy(result, test, steps, seed):
         outputs = outputs_of(model, x)
         return (outputs[:, -half:] if not first else outputs[:, :half]).argmax(-1) == y
 
+    def nats(symbols):
+        x, y = copy_last_half(symbols)
+        return F.cross_entropy(outputs_of(model, x)[:, -half:].flatten(0, 1), y.flatten())
+
     def agrees(share):
         return abs(accuracy - float(share)) < 1.01 / test.shape[0] / half  # one symbol may fall on either side of a tie
 
@@ -240,14 +246,17 @@ def judge_copy(result, test, steps, seed):
             FIRST_STEPS: agrees(right(test, first=1).float().mean()),
         }
         return next((fault for fault, is_it in known.items() if is_it), OTHER_NUMBER)
-    fresh = right(torch.randint(8, (256, test.shape[1]), generator=torch.Generator().manual_seed(seed))).float().mean()
+    unseen = torch.randint(8, (256, test.shape[1]), generator=torch.Generator().manual_seed(seed))
+    fresh = right(unseen).float().mean()
     if steps < ENOUGH:
         if fresh > 0.6:
             return IGNORES_STEPS
         return NOT_SEEDED if not seeded(model, seed) else NOT_ZEROED if adds_up(model, test, seed) else ""
-    if fresh > 0.9:
+    if fresh > 0.7:
         return ""
-    return ON_TEST if measured > fresh + 0.25 else SLOW if fresh > 0.3 else NOT_TRAINED
+    if measured > fresh + 0.2:
+        return ON_TEST
+    return SLOW if nats(unseen) < math.log(8) - 0.035 else NOT_TRAINED  # to guess among 8 costs ln 8
 
 
 def adds_up(model, test, seed):
@@ -255,15 +264,18 @@ def adds_up(model, test, seed):
 
     Its batches must be drawn as those here: another way to draw, or another rate, leads to other weights, and to False.
     """
-    ends = []
-    for zero in (True, False):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made = VanillaRNN(9, 64, 8)
-            fit(made, lambda: copy_last_half(torch.randint(8, (32, test.shape[1]))), 2, 3e-3, zero=zero)
-        ends.append(made.W_hh.weight.detach())
-    right, added_up = ends
+    right, added_up = (after_two(test.shape[1], seed, zero) for zero in (True, False))
     return bool((model.W_hh.weight.detach() - added_up).norm() < 0.1 * (right - added_up).norm())
+
+
+@functools.lru_cache(maxsize=16)
+def after_two(length, seed, zero):
+    """W_hh after 2 updates as the text has them: the same for a whole class."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = VanillaRNN(9, 64, 8)
+        fit(made, lambda: copy_last_half(torch.randint(8, (32, length))), 2, 3e-3, zero=zero)
+    return made.W_hh.weight.detach()
 
 
 def fit(model, batch, updates, lr, learn=True, zero=True):

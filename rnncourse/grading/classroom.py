@@ -36,7 +36,7 @@ class CannotStart(Exception):
 
 @contextlib.contextmanager
 def uninterrupted():
-    """Let an interrupt wait until the block has ended: an import may lose it, and nbgrader tells it as a failure."""
+    """Let an interrupt wait until the block has ended: nbgrader would tell it as a failure of its own."""
     if threading.current_thread() is not threading.main_thread():
         yield  # an interrupt comes to the main thread alone
         return
@@ -94,8 +94,6 @@ class Class:
             todo = [s for s in self.found if not self.records[s.student].get("key")]
             if todo:
                 with Zygote([self.folder, self.out, self.source], self.memory, self.isolate) as zygote:
-                    with uninterrupted():
-                        import torch._dynamo  # noqa: F401 (meanwhile, once for all workers: an optimizer's first step asks for it)
                     control, self.why_not = zygote.connect()
                     control.close()
                     start = time.perf_counter()

@@ -235,6 +235,8 @@ class Proxy:
 class Called(Proxy):
     """The same for an object that can be called."""
 
+    takes_copies = True  # for a check: what it is given travels
+
     def __call__(self, *args, **kwargs):
         return self._student.ask(act="call", thing=self, args=args, kwargs=kwargs)
 
