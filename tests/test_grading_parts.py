@@ -174,12 +174,12 @@ def hearing():
     """Makes a ``Student`` whose process has sent these messages already, whatever will be asked."""
     sockets = []
 
-    def make(*messages, seconds=1000):
+    def make(*messages, seconds=1000, silent=False):
         (ours, theirs), (control, other) = socket.socketpair(), socket.socketpair()
         sockets.extend((ours, theirs, control, other))
         theirs.sendall(b"".join(wire.pack(message, vars) for message in messages))
         other.sendall(b"ok\n")  # to "kill"
-        for one in (theirs, other):
+        for one in (theirs, other)[silent:]:
             one.shutdown(socket.SHUT_WR)  # who waits for more is told so at once
         student = proxies.Student(control, seconds)
         student.connection = ours
@@ -214,6 +214,19 @@ def test_a_submission_has_a_time_limit_for_all_of_it(hearing):
         student.ask(act="name")  # of what is gone nothing is asked
     student.exercise()
     assert student.gone is None
+
+
+def test_a_check_s_time_limit_ends_the_wait_for_one_call(hearing):
+    student, start = hearing(silent=True), time.monotonic()
+    with pytest.raises(checking.OutOfTime), student.time_limit(0.1):
+        student.ask(act="call")
+    assert 0.1 <= time.monotonic() - start < 5 and student.limit == float("inf")
+    with pytest.raises(Raised, match="no answer in time"):
+        student.ask(act="call")
+    patient = hearing(silent=True)
+    patient.end = time.monotonic() + 0.1  # the submission's own time is up first
+    with pytest.raises(Raised, match="no answer within 1000 s"), patient.time_limit(100):
+        patient.ask(act="call")
 
 
 def test_a_reported_error_is_text_of_bounded_length_whatever_was_sent(hearing):
@@ -618,16 +631,45 @@ def test_who_got_into_trouble_is_marked_again_alone_and_a_worker_s_death_is_one_
 
 def test_an_interrupt_waits_for_what_must_not_be_interrupted():
     before, done = signal.getsignal(signal.SIGINT), []
-    with pytest.raises(KeyboardInterrupt), classroom.uninterrupted():
+    with pytest.raises(KeyboardInterrupt), classroom.Interrupts() as interrupts, interrupts.wait():
         signal.raise_signal(signal.SIGINT)
         done.append(True)
     assert done and signal.getsignal(signal.SIGINT) is before
-    with classroom.uninterrupted():
-        pass
-    thread = threading.Thread(target=lambda: done.append(classroom.uninterrupted().__enter__()))
+    with classroom.Interrupts() as interrupts:
+        with interrupts.wait():
+            pass
+        interrupts.heed()
+    with pytest.raises(KeyboardInterrupt), classroom.Interrupts():
+        signal.raise_signal(signal.SIGINT)
+        done.append("went on")
+    assert "went on" not in done and signal.getsignal(signal.SIGINT) is before
+    thread = threading.Thread(target=lambda: done.append(classroom.Interrupts().__enter__().here))
     thread.start()
     thread.join()
-    assert done == [True, None] and signal.getsignal(signal.SIGINT) is before
+    assert done == [True, False] and signal.getsignal(signal.SIGINT) is before
+
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_heeded_all_the_same(room):
+    with classroom.Interrupts() as interrupts:
+        Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.heed()
+
+    class Dropping(Pretending):
+        def _enter(self, student, gradebook, new=False):
+            super()._enter(student, gradebook, new)
+            Interrupted()
+
+    class_ = room("bob", "cleo", "dora", kind=Dropping, workers=1)
+    with pytest.raises(KeyboardInterrupt), class_.interrupts:
+        class_.everybody()
+    assert class_.entered == ["ann"]
 
 
 AN_OPTIMIZER = """

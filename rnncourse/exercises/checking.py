@@ -228,9 +228,12 @@ def _agrees(exercise, mistake, arguments, given):
 
 
 def _call(answer, arguments, exercise):
-    """The learner's result; ``NotAttempted`` for a stub; ``Wrong``, with the learner's own line, for an error or endless loop."""
+    """The learner's result; ``NotAttempted`` for a stub; ``Wrong``, with the learner's own line, for an error or endless loop.
+
+    An answer that runs in another process, as in marking, brings a time limit of its own.
+    """
     try:
-        with time_limit(exercise.seconds):
+        with getattr(answer, "time_limit", time_limit)(exercise.seconds):
             given = answer(*arguments)
     except OutOfTime:
         limit = f"{exercise.seconds:g} s"

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import functools
 import gc
 import hashlib
 import io
@@ -34,20 +35,42 @@ class CannotStart(Exception):
     """Nothing can be graded; the text says why."""
 
 
-@contextlib.contextmanager
-def uninterrupted():
-    """Let an interrupt wait until the block has ended: nbgrader would tell it as a failure of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # an interrupt comes to the main thread alone
-        return
-    asked = []
-    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
+class Interrupts:
+    """Ctrl-C while the ``with`` block lasts: raised as always, but never lost, and put off where ``wait`` says so.
+
+    Python drops one that comes in a destructor or a callback; ``heed``, called now and then, raises it all the same.
+    """
+
+    asked, waits = False, False
+
+    def __enter__(self):
+        self.asked = False
+        self.here = threading.current_thread() is threading.main_thread()  # an interrupt comes to that thread alone
+        self.before = signal.signal(signal.SIGINT, self._interrupt) if self.here else None
+        return self
+
+    def __exit__(self, *_):
+        if self.here:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _interrupt(self, *_):
+        self.asked = True
+        if not self.waits:
+            raise KeyboardInterrupt
+
+    def heed(self):
+        if self.asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def wait(self):
+        """Let one wait until the block has ended: nbgrader would tell it as a failure of its own."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+        self.heed()
 
 
 class Class:
@@ -58,7 +81,7 @@ class Class:
     ):
         self.folder, self.out, self.source, self.db_url = Path(folder), Path(out), Path(source), db_url
         self.workers, self.seconds, self.memory, self.regrade = workers, float(seconds), memory, regrade
-        self.isolate, self.spent = isolate, 0.0
+        self.isolate, self.spent, self.interrupts = isolate, 0.0, Interrupts()
         if not self.folder.exists():
             raise CannotStart(f"SUBMISSIONS: expected a folder or a zip, and there is none at {folder}")
         if not self.source.is_file():
@@ -71,7 +94,7 @@ class Class:
             lock = open(self.out / ".grading" / "lock", "w")  # closed below; unlike a file's presence, it ends with us
         except OSError as error:
             raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}. What is there is intact.") from None
-        with lock:
+        with lock, self.interrupts:
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
@@ -81,7 +104,7 @@ class Class:
     def _run(self):
         with course.open_gradebook(self.out, self.db_url) as gradebook:
             try:
-                with uninterrupted():
+                with self.interrupts.wait():
                     self.name = course.make_course(self.out, self.source, self.db_url)
             except ValueError as error:
                 raise CannotStart(f"--source: {error}") from None
@@ -96,14 +119,14 @@ class Class:
                 with Zygote([self.folder, self.out, self.source], self.memory, self.isolate) as zygote:
                     control, self.why_not = zygote.connect()
                     control.close()
+                    self.interrupts.heed()
                     start = time.perf_counter()
                     self._all(todo, zygote, gradebook)
                     self.spent = time.perf_counter() - start
             return self._finish(gradebook)
 
     def _version(self):
-        files = sorted(PACKAGE.rglob("*.py"))  # the checks call the rest of the package too
-        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+        return package_version()
 
     def _key(self, data):
         settings = f"{self._version()} {self.seconds} {self.memory}".encode()
@@ -134,6 +157,7 @@ class Class:
         """Mark ``todo`` with so many workers; those that are to be marked again."""
         waiting, busy, again = list(reversed(todo)), {}, []
         while waiting or any(busy.values()):
+            self.interrupts.heed()
             while waiting and len(busy) < workers:  # at the start, and after one has ended
                 busy[self._start(zygote, list(busy), workers == 1)] = None
             for pipe in [pipe for pipe, submission in busy.items() if submission is None][: len(waiting)]:
@@ -262,6 +286,12 @@ class Class:
         row["total"] = sum(s for s in row["scores"].values() if s is not None) if graded else None
         row["isolated"] = ("no" if record.get("why_not") else "yes") if graded else ""
         return row
+
+
+@functools.cache
+def package_version():
+    """A hash of the whole package: the checks call all of it."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))).hexdigest()
 
 
 def table(rows, points):

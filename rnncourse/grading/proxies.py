@@ -3,7 +3,9 @@
 If the child dies or does not answer in time, a new one is forked, the cells before are replayed, and marking goes on.
 """
 
+import contextlib
 import json
+import math
 import os
 import select
 import socket
@@ -14,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rnncourse.exercises.checking import Raised
+from rnncourse.exercises.checking import OutOfTime, Raised
 from rnncourse.grading import wire
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH")
@@ -86,7 +88,7 @@ class Student:
     def __init__(self, control, seconds):
         self.control, self.seconds = control, seconds
         self.connection, self.cells, self.gone, self.age, self.number = None, [], None, 0, 0
-        self.end, self.trouble = time.monotonic() + TOTAL * seconds, False
+        self.end, self.limit, self.trouble = time.monotonic() + TOTAL * seconds, math.inf, False
 
     def __enter__(self):
         return self
@@ -101,6 +103,15 @@ class Student:
         if self.connection:
             self.cells.append(source)
         return outputs
+
+    @contextlib.contextmanager
+    def time_limit(self, seconds):
+        """Raise ``OutOfTime`` in the block where it waits for an answer after ``seconds``."""
+        self.limit = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.limit = math.inf
 
     def exercise(self):
         """A new exercise begins: one that ended the process before it has no bearing on it."""
@@ -137,7 +148,7 @@ class Student:
                 self.gone = "no answer in time"  # it is not asked again in this exercise
 
     def _ask(self, patience, **request):
-        deadline = min(time.monotonic() + patience, self.end)
+        deadline = min(time.monotonic() + patience, self.end, self.limit)
         try:
             message = wire.pack(request, _reference)
             self.number += 1
@@ -154,12 +165,14 @@ class Student:
             self._end()
             self.trouble = True
             if isinstance(error, TimeoutError):
+                if time.monotonic() >= self.limit:
+                    raise OutOfTime from None
                 raise Gone(f"no answer within {self.seconds:g} s: is there a loop that never ends?") from None
             if isinstance(error, (EOFError, OSError)):
                 raise Gone("the process ended: it exited, crashed or ran out of memory") from None
             if isinstance(error, wire.Nonsense):
                 raise Gone(f"the answer can't be read: {error}") from None
-            raise  # a time limit of the checks
+            raise
         if isinstance(answer, dict) and "value" in answer:
             return answer["value"]
         report = answer.get("error") if isinstance(answer, dict) else None
@@ -236,6 +249,10 @@ class Called(Proxy):
     """The same for an object that can be called."""
 
     takes_copies = True  # for a check: what it is given travels
+
+    def time_limit(self, seconds):
+        """For a check: as ``checking.time_limit``, which needs a thread for each call."""
+        return self._student.time_limit(seconds)
 
     def __call__(self, *args, **kwargs):
         return self._student.ask(act="call", thing=self, args=args, kwargs=kwargs)

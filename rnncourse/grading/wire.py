@@ -51,10 +51,7 @@ def unpack(text, blob, handle=None):
 
 
 def receive(connection, deadline=math.inf):
-    """The next message's (text, blob). ``EOFError`` if the other side is gone, ``TimeoutError`` at ``deadline`` (monotonic).
-
-    It waits in short slices, so that a time limit of the checks, an exception from another thread, gets through.
-    """
+    """The next message's (text, blob). ``EOFError`` if the other side is gone, ``TimeoutError`` at ``deadline`` (monotonic)."""
     text, size = struct.unpack(">QQ", _read(connection, 16, deadline))
     if text > TEXT or text + size > LIMIT:
         raise Nonsense(f"larger than {LIMIT >> 20} MB")
@@ -64,13 +61,13 @@ def receive(connection, deadline=math.inf):
 def _read(connection, size, deadline):
     data, have = bytearray(size), 0
     while have < size:
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([connection], [], [], None if left == math.inf else left)[0]:
             raise TimeoutError
-        if select.select([connection], [], [], 0.05)[0]:
-            count = connection.recv_into(memoryview(data)[have:])
-            if not count:
-                raise EOFError
-            have += count
+        count = connection.recv_into(memoryview(data)[have:])
+        if not count:
+            raise EOFError
+        have += count
     return data
 
 
