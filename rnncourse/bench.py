@@ -451,6 +451,14 @@ class PaddedNames(torch.utils.data.Dataset):
         y[len(name) + 1 :] = -1
         return x, y
 
+    def whole(self):
+        """All of them at once, the same numbers: x and y (names, T)."""
+        filled, ends = nn.utils.rnn.pad_sequence(self.names, batch_first=True), torch.tensor([[len(name)] for name in self.names])
+        x, y = torch.zeros(2, len(self), self.T, dtype=torch.long)
+        x[:, 1 : 1 + filled.shape[1]] = filled
+        y[:, : filled.shape[1]] = filled
+        return x, y.masked_fill_(torch.arange(self.T) > ends, -1)
+
 
 def makemore(text, dtype=torch.float32, loader=True, batch=32, T=16, H=64):
     """The recipe of makemore's RNN: padded names, drawn with replacement, AdamW 5e-4."""
@@ -459,7 +467,7 @@ def makemore(text, dtype=torch.float32, loader=True, batch=32, T=16, H=64):
     if loader:
         batches = cycle_of(lambda: DataLoader(names, batch, sampler=order.flatten().tolist()))
     else:
-        x, y = map(torch.stack, zip(*names))
+        x, y = names.whole()
         batches = cycle_of(lambda: ((x[rows], y[rows]) for rows in order))
     torch.manual_seed(0)
     model = MakemoreRNN(H).to(dtype)
@@ -478,7 +486,7 @@ def makemore(text, dtype=torch.float32, loader=True, batch=32, T=16, H=64):
 def makemore_ours(text, dtype=torch.float32, batch=32, T=16, H=64):
     names = PaddedNames(text, T)
     order = fixed_order(len(names), batch)
-    x, y = map(torch.stack, zip(*names))
+    x, y = names.whole()
     batches = cycle_of(lambda: ((x[rows], y[rows]) for rows in order))
     torch.manual_seed(0)
     plain = MakemoreRNN(H)
