@@ -58,3 +58,9 @@ def test_watching_the_loop_either_way_gives_the_same_norms():
     passes = bench.passes(3, 5, 2, 4)
     retained, hooked = (torch.stack(passes[name]()) for name in ("loop, retain_grad", "loop, hooks"))
     torch.testing.assert_close(retained, hooked.flip(0))  # hooks are called from the last step to the first
+
+
+def test_all_names_padded_at_once_are_the_names_padded_one_by_one():
+    names = bench.PaddedNames(bench.names_text(), 16)
+    for whole, one_by_one in zip(names.whole(), zip(*names), strict=True):
+        assert torch.equal(whole, torch.stack(one_by_one))

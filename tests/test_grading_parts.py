@@ -629,6 +629,14 @@ def test_who_got_into_trouble_is_marked_again_alone_and_a_worker_s_death_is_one_
     assert sorted(class_.entered) == ["again-1", "again-2", "ann", "bob"]
 
 
+@pytest.mark.parametrize(
+    "source, says",
+    [("", False), ("# a\n\n   # b", False), ("# a\nb", True), ("%%time", True), ("'#'", True), ("#\rprint(1)", True)],
+)
+def test_a_cell_of_comments_alone_is_not_run(source, says):
+    assert marking.says_something(source) is says
+
+
 def test_an_interrupt_waits_for_what_must_not_be_interrupted():
     before, done = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt), classroom.Interrupts() as interrupts, interrupts.wait():
