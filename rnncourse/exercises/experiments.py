@@ -13,7 +13,7 @@ from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import one_hot
 
 ENOUGH = 20  # updates from which on an experiment must have learned its easy case
-UPDATES = 32  # so many are asked for: of 100 correct runs the least right one then has 0.8 of the symbols
+UPDATES = 32  # so many are asked for: of 100 correct runs the least right one then has 0.82 of the symbols
 
 # ---------------------------------------------------------------- 2a: the task
 

@@ -90,7 +90,7 @@ class Class:
     def run(self):
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            course.written(self.out / ".grading" / "version", self._version())
+            course.written(self.out / ".grading" / "version", package_version())
             lock = open(self.out / ".grading" / "lock", "w")  # closed below; unlike a file's presence, it ends with us
         except OSError as error:
             raise CannotStart(f"--out: can't write to {self.out}: {error.strerror}. What is there is intact.") from None
@@ -125,11 +125,8 @@ class Class:
                     self.spent = time.perf_counter() - start
             return self._finish(gradebook)
 
-    def _version(self):
-        return package_version()
-
     def _key(self, data):
-        settings = f"{self._version()} {self.seconds} {self.memory}".encode()
+        settings = f"{package_version()} {self.seconds} {self.memory}".encode()
         return hashlib.sha256(data + settings + self.source.read_bytes()).hexdigest()
 
     def _path(self, student):
