@@ -10,11 +10,9 @@ import sys
 import time
 from itertools import cycle
 
-import nbformat
 import numpy as np
 import pandas as pd
 import torch
-from nbclient import NotebookClient
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -275,7 +273,10 @@ def explorers():
 
     Both in a Jupyter kernel, without a browser. (A figure built anew at each move, as ``interact`` is mostly used, takes longer.)
     """
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(REDRAW)])
+    from nbclient import NotebookClient  # here: these two take seconds, and notebooks import this module for its peers
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    notebook = new_notebook(cells=[new_code_cell(REDRAW)])
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     printed = "".join(o.text for o in notebook.cells[0].outputs if o.output_type == "stream" and o.name == "stdout")
     rows = json.loads(printed.split("ROWS")[1])

@@ -19,7 +19,6 @@ from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.special import stdtrit
 
 from rnncourse.arguments import check_choice, check_whole
 
@@ -90,6 +89,8 @@ def success_curve(ax, x, successes, runs, label=None, **style):
 
 def mean_interval(y):
     """The 95 % t-interval of the mean over the first axis, of the runs: (low, high), each of the shape of one run."""
+    from scipy.special import stdtrit  # here: it takes a quarter of a second, and few need it
+
     y = to_numpy(y)
     if y.ndim == 0 or len(y) < 2:
         raise ValueError(f"y: expected at least two runs along its first axis, got shape {y.shape}")

@@ -11,7 +11,6 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -169,6 +168,7 @@ def fixed_points(w, b):
     """
     for name, value in (("w", w), ("b", b)):
         check_finite(name, value)
+    from scipy.optimize import brentq  # here: it takes half a second, and few need it
 
     def gap(h):
         return math.tanh(w * h + b) - h
