@@ -1,7 +1,6 @@
-"""A real JupyterLab in a real Chromium, for test_browser.py: start it, run a notebook in it, drive an explorer."""
+"""A real JupyterLab in a real Chromium, for the tests: start it, run a notebook in it, drive an explorer."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -19,10 +18,9 @@ CHROMIUM_FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 
-# No pop-ups, and every cell in the page even when it is out of sight.
+# No pop-ups.
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
-    "notebook-extension/tracker": {"windowingMode": "none"},
 }
 
 
@@ -86,9 +84,26 @@ def wait_until(condition, seconds, what):
 CODE_CELLS = '[...window.jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type == "code")'
 
 
-def open_notebook(page, url, name):
-    """Open a notebook of the served folder in a workspace of its own, and wait until its kernel can be asked."""
-    page.goto(f"{url}/lab/workspaces/{name.split('.')[0]}/tree/{name}?token={TOKEN}&reset")
+def open_lab(page, url):
+    """Open JupyterLab, with nothing in it, and wait until it can be asked."""
+    page.goto(f"{url}/lab?token={TOKEN}&reset")
+    page.wait_for_function("() => window.jupyterapp")
+    page.evaluate("async () => { await window.jupyterapp.restored }")
+
+
+def open_notebook(page, name):
+    """Open a notebook of the served folder in place of the one that is open, and wait until its kernel can be asked."""
+    page.evaluate(
+        """async path => {
+            const {commands, shell} = window.jupyterapp;
+            for (const widget of [...shell.widgets("main")]) {
+                await widget.sessionContext?.shutdown();
+                widget.dispose();  // unsaved: nobody asks
+            }
+            await commands.execute("docmanager:open", {path});
+        }""",
+        name,
+    )
     kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
     page.wait_for_function(f"() => {kernel}?.status == 'idle'", timeout=120_000)
 
@@ -148,10 +163,12 @@ class Explorer:
 
     def picture(self):
         """A digest of the picture's bytes, as the browser has them."""
-        numbers = self.image.evaluate(
-            "async img => Array.from(new Uint8Array(await (await fetch(img.src)).arrayBuffer()))"
+        return self.image.evaluate(
+            """async img => {
+                const digest = await crypto.subtle.digest("SHA-256", await (await fetch(img.src)).arrayBuffer());
+                return Array.from(new Uint8Array(digest)).join();
+            }"""
         )
-        return hashlib.sha256(bytes(numbers)).hexdigest()
 
     def words(self):
         return self.box.locator(".explorer-words").inner_text()

@@ -15,7 +15,8 @@ import pytest
 import browser
 
 pytestmark = pytest.mark.browser
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but for the set-up
     ("02_recurrence.ipynb", "explore_unit", ()),
     ("03_bptt.ipynb", "explore_bptt", ()),
@@ -24,13 +25,37 @@ EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but fo
     ("06_orthogonal_initialization.ipynb", "explore_spectra", ()),
     ("07_applications.ipynb", "explore_temperature", ("names_all = census_names", "names_best = ", "train_characters(model, names_train")),
 ]
-SHORTER = {"07_applications.ipynb": ("names_train, 1400,", "names_train, 90,")}  # updates: an explorer takes any model
+SHORTER = {"07_applications.ipynb": ("names_train, 1400,", "names_train, 5,")}  # updates: an explorer takes any model
 WHOLE = "08_exercises.ipynb"
+SLIDES = {"width": 1280, "height": 720}
+
+# As by the space bar, through the presentation in JupyterLab: which cells are seen, on how many slides one has to scroll.
+PRESENTED = """async () => {
+  const {commands, shell} = window.jupyterapp, notebook = shell.currentWidget.content;
+  const frames = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const place = () => notebook.widgets.map(cell => (cell.node.className.match(/jp-deck-mod-\\w+/g) || []).join()).join(" ")
+    + notebook.activeCellIndex;
+  const seen = new Set();
+  let before = null, scrolled = 0;
+  notebook.activeCellIndex = 0;
+  await frames();
+  while (before != place()) {
+    before = place();
+    notebook.widgets.forEach((cell, i) => cell.node.classList.contains("jp-deck-mod-visible") && seen.add(i));
+    const whole = notebook.node.querySelector(".jp-WindowedPanel-outer");
+    scrolled += whole.scrollHeight > whole.clientHeight + 1 || whole.scrollWidth > whole.clientWidth + 1;
+    await commands.execute("deck:down");
+    await frames();
+    if (before == place()) await commands.execute("deck:forward");
+    await frames();
+  }
+  return [[...seen], scrolled];
+}"""
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, chromium):
-    """JupyterLab on a copy of the notebooks, as stored but for the execution counts: a count says that a cell ran just now."""
+    """JupyterLab on a copy of the notebooks, as stored but for the execution counts: a count says that a cell ran just now. Its page."""
     folder = tmp_path_factory.mktemp("notebooks")
     for name in [name for name, *_ in EXPLORERS] + [WHOLE]:
         notebook, (long, short) = nbformat.read(NOTEBOOKS / name, as_version=4), SHORTER.get(name, ("", ""))
@@ -39,8 +64,10 @@ def lab(tmp_path_factory, chromium):
             if cell.cell_type == "code":
                 cell.execution_count, cell.source = None, cell.source.replace(long, short) if long else cell.source
         nbformat.write(notebook, folder / name)
-    with browser.jupyterlab(folder, tmp_path_factory.mktemp("jupyter")) as url:
-        yield url
+    with browser.jupyterlab(folder, tmp_path_factory.mktemp("jupyter"), ROOT / "lab") as url:
+        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        browser.open_lab(page, url)
+        yield page
 
 
 def stored_pictures(name):
@@ -50,19 +77,21 @@ def stored_pictures(name):
 
 
 @pytest.mark.parametrize("name, function, needs", EXPLORERS, ids=[name for name, *_ in EXPLORERS])
-def test_explorer(lab, page, record_property, name, function, needs):
-    browser.open_notebook(page, lab, name)
-    shown = browser.pictures(page)
-    assert len(shown) == stored_pictures(name) > 0
+def test_explorer(lab, record_property, name, function, needs):
+    browser.open_notebook(lab, name)
+    stored = stored_pictures(name)
+    browser.wait_until(lambda: len(browser.pictures(lab)) >= stored > 0, 60, f"{stored} stored pictures")
+    shown = browser.pictures(lab)
+    assert len(shown) == stored
     assert all(width and words for width, words in shown), "a stored picture is not shown, or shown without its words"
 
     for text in ("import", *needs, f"{function}("):  # the first that imports is the set-up
-        browser.select(page, text)
-        page.keyboard.press("Shift+Enter")
-    browser.wait_until_run(page, f"{function}(")
-    assert browser.errors(page) == []
+        browser.select(lab, text)
+        lab.keyboard.press("Shift+Enter")
+    browser.wait_until_run(lab, f"{function}(")
+    assert browser.errors(lab) == []
 
-    explorer = browser.Explorer(page, function)
+    explorer = browser.Explorer(lab, function)
     assert explorer.sliders, f"{function}() shows no slider"
     assert explorer.unlabelled() == []
     for number, slider in enumerate(explorer.sliders, start=1):
@@ -72,13 +101,37 @@ def test_explorer(lab, page, record_property, name, function, needs):
         browser.wait_until(lambda: explorer.picture() != picture, 10, f"a new picture from slider {number}")
         browser.wait_until(lambda: explorer.words() != words, 10, f"new words from slider {number}")
 
-    times = [explorer.latency(explorer.sliders[0]) for _ in range(10)]
+    times = [explorer.latency(explorer.sliders[0]) for _ in range(5)]
     shown = f"key press to new picture {statistics.median(times):.0f} ms (worst {max(times):.0f} ms)"
     record_property("measured", f"{function}: {shown}")
 
 
-def test_a_whole_notebook_by_run_all_cells(lab, page):
-    browser.open_notebook(page, lab, WHOLE)
-    browser.choose(page, "Run", "Run All Cells")
-    browser.wait_until_run(page)
-    assert browser.errors(page) == []
+def test_a_whole_notebook_by_run_all_cells(lab):
+    browser.open_notebook(lab, WHOLE)
+    browser.choose(lab, "Run", "Run All Cells")
+    browser.wait_until_run(lab)
+    assert browser.errors(lab) == []
+
+
+def test_a_notebook_is_presented_with_its_kernel_and_its_explorer(lab):
+    name, function, _ = EXPLORERS[0]
+    cells = nbformat.read(NOTEBOOKS / name, as_version=4).cells
+    lab.set_viewport_size(SLIDES)
+    browser.open_notebook(lab, name)
+    browser.select(lab)  # the set-up, which is no slide
+    lab.keyboard.press("Shift+Enter")
+    lab.locator("[data-command='deck:toggle']").click()
+    lab.locator(".jp-deck-mod-visible").first.wait_for()
+    seen, scrolled = lab.evaluate(PRESENTED)
+    kept = [i for i, cell in enumerate(cells) if cell.metadata.get("slideshow", {}).get("slide_type") != "skip"]
+    assert set(kept) <= set(seen) and scrolled == 0
+
+    explorer = next(i for i, cell in enumerate(cells) if f"{function}()" in cell.source and cell.cell_type == "code")
+    lab.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }", explorer)
+    lab.locator(".jp-Cell.jp-mod-active.jp-deck-mod-visible").wait_for()
+    lab.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    shown = browser.Explorer(lab, function)
+    picture = shown.picture()
+    shown.press(shown.sliders[0])
+    browser.wait_until(lambda: shown.picture() != picture, 10, "a new picture on the slide")
+    assert browser.errors(lab) == []

@@ -1,10 +1,6 @@
-"""make slides: each deck stands alone, has the syllabus' notes, and no slide of it overflows 1280×720, measured in a browser.
-
-And a notebook presented in JupyterLab, with its kernel and its explorer.
-"""
+"""make slides: each deck stands alone, has the syllabus' notes, and no slide of it overflows 1280×720, measured in a browser."""
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -108,57 +104,6 @@ def test_no_slide_overflows(page, decks, path):
 )
 def test_a_slide_that_will_not_do_is_seen(page, tmp_path, cell, complaint):
     assert any(re.search(complaint, said) for said in looked_at(page, written(tmp_path, cell))[1])
-
-
-# As by the space bar, through the presentation in JupyterLab: which cells are seen, on how many slides one has to scroll.
-PRESENTED = """async () => {
-  const {commands, shell} = window.jupyterapp, notebook = shell.currentWidget.content;
-  const frames = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-  const place = () => notebook.widgets.map(cell => (cell.node.className.match(/jp-deck-mod-\\w+/g) || []).join()).join(" ")
-    + notebook.activeCellIndex;
-  const seen = new Set();
-  let before = null, scrolled = 0;
-  notebook.activeCellIndex = 0;
-  await frames();
-  while (before != place()) {
-    before = place();
-    notebook.widgets.forEach((cell, i) => cell.node.classList.contains("jp-deck-mod-visible") && seen.add(i));
-    const whole = notebook.node.querySelector(".jp-WindowedPanel-outer");
-    scrolled += whole.scrollHeight > whole.clientHeight + 1 || whole.scrollWidth > whole.clientWidth + 1;
-    await commands.execute("deck:down");
-    await frames();
-    if (before == place()) await commands.execute("deck:forward");
-    await frames();
-  }
-  return [[...seen], scrolled];
-}"""
-
-
-@pytest.mark.browser
-def test_a_notebook_is_presented_with_its_kernel_and_its_explorer(page, tmp_path):
-    path = ROOT / "notebooks" / "02_recurrence.ipynb"
-    shutil.copy(path, tmp_path)
-    cells = nbformat.read(path, as_version=4).cells
-    page.set_viewport_size(SIZE)
-    with browser.jupyterlab(tmp_path, tmp_path / "scratch", ROOT / "lab") as url:
-        browser.open_notebook(page, url, path.name)
-        browser.select(page)  # the set-up, which is no slide
-        page.keyboard.press("Shift+Enter")
-        page.locator("[data-command='deck:toggle']").click()
-        page.locator(".jp-deck-mod-visible").first.wait_for()
-        seen, scrolled = page.evaluate(PRESENTED)
-        kept = [i for i, cell in enumerate(cells) if cell.metadata.get("slideshow", {}).get("slide_type") != "skip"]
-        assert set(kept) <= set(seen) and scrolled == 0
-
-        explorer = next(i for i, cell in enumerate(cells) if "explore_unit()" in cell.source and cell.cell_type == "code")
-        page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }", explorer)
-        page.locator(".jp-Cell.jp-mod-active.jp-deck-mod-visible").wait_for()
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
-        shown = browser.Explorer(page, "explore_unit")
-        picture = shown.picture()
-        shown.press(shown.sliders[0])
-        browser.wait_until(lambda: shown.picture() != picture, 10, "a new picture on the slide")
-        assert browser.errors(page) == []
 
 
 # -- without one -------------------------------------------------------------------------------------------------------
