@@ -711,6 +711,12 @@ def test_the_compiler_is_not_loaded_until_something_is_compiled():
     assert (done.returncode, done.stdout.split()) == (0, ["1.0", "2.0"]), done.stderr
 
 
+def test_no_parser_of_addresses_is_built_to_read_a_notebook():
+    script = "import sys, rnncourse.grading, nbformat; nbformat.validate(nbformat.v4.new_notebook()); print('lark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
 def test_a_submission_s_process_has_no_compiler_loaded():
     with proxies.Zygote() as zygote:
         control, _ = zygote.connect()

@@ -13,3 +13,9 @@ worker calls ``marking.mark``:
 The class then enters the record in the gradebook, and in the end writes the table and the ``report``. ``handout`` has the
 commands ``release`` and ``check``.
 """
+
+import sys
+
+# jsonschema, which nbformat imports, would build a parser of internationalized addresses with it, for a check that notebooks
+# have no use for: seconds at each start.
+sys.modules.setdefault("rfc3987_syntax", None)
