@@ -60,8 +60,8 @@ case(
     "slow",
     (1, 1),
     filled(
-        first("import time\ntime.sleep(0.7)" + "\nreturn (1 - h_t**2)[:, None] * W_hh"),
-        before="import time\ntime.sleep(2)",
+        first("import time\ntime.sleep(0.4)" + "\nreturn (1 - h_t**2)[:, None] * W_hh"),
+        before="import time\ntime.sleep(1)",
     ),
 )
 case("magics", (1, 1), filled(before="%matplotlib inline\n!echo shell > note.txt\nopen('note.txt').read()"))

@@ -4,6 +4,7 @@ import fcntl
 import html
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ from rnncourse.grading.graft import Unreadable
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
 
-SECONDS = 4
+SECONDS = 2.5
 USER = 54321
 
 
@@ -553,11 +554,23 @@ def test_what_fails_when_rehearsed_is_not_done(act):
 
 def test_two_graders_do_not_write_into_one_folder(a_few):
     folder, _ = a_few
-    with open(folder / "out" / ".grading" / "lock", "w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        run = submitting.grade_apart(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb")
+    asked, fork = (folder / "subs", folder / "out", folder / "two_SOLVED.ipynb"), multiprocessing.get_context("fork")
+    taken, done = fork.Event(), fork.Event()
+
+    def other():
+        with open(folder / "out" / ".grading" / "lock", "w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            taken.set()
+            done.wait()
+
+    process = fork.Process(target=other, daemon=True)
+    process.start()
+    assert taken.wait(60)
+    run = submitting.grade(*asked)
+    done.set()
+    process.join()
     assert run.returncode == 2 and "another rnncourse grade is at work" in run.stderr
-    assert submitting.grade(folder / "subs", folder / "out", folder / "two_SOLVED.ipynb").returncode == 0
+    assert submitting.grade(*asked).returncode == 0
 
 
 def test_exercises_are_called_by_the_headings_above_them():
