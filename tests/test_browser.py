@@ -25,7 +25,7 @@ EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but fo
     ("06_orthogonal_initialization.ipynb", "explore_spectra", ()),
     ("07_applications.ipynb", "explore_temperature", ("names_all = census_names", "names_best = ", "train_characters(model, names_train")),
 ]
-SHORTER = {"07_applications.ipynb": ("names_train, 1400,", "names_train, 5,")}  # updates: an explorer takes any model
+SHORTER = {"07_applications.ipynb": ("names_train, 1000,", "names_train, 5,")}  # updates: an explorer takes any model
 WHOLE = "08_exercises.ipynb"
 SLIDES = {"width": 1280, "height": 720}
 
