@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 TOKEN = "a-token-of-the-tests"
+SLIDE = {"width": 1280, "height": 720}  # pixels of a projector
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome", "chrome"])), None)
 CHROMIUM_FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -27,7 +27,6 @@ EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but fo
 ]
 SHORTER = {"07_applications.ipynb": ("names_train, 1000,", "names_train, 5,")}  # updates: an explorer takes any model
 WHOLE = "08_exercises.ipynb"
-SLIDES = {"width": 1280, "height": 720}
 
 # As by the space bar, through the presentation in JupyterLab: which cells are seen, on how many slides one has to scroll.
 PRESENTED = """async () => {
@@ -116,7 +115,7 @@ def test_a_whole_notebook_by_run_all_cells(lab):
 def test_a_notebook_is_presented_with_its_kernel_and_its_explorer(lab):
     name, function, _ = EXPLORERS[0]
     cells = nbformat.read(NOTEBOOKS / name, as_version=4).cells
-    lab.set_viewport_size(SLIDES)
+    lab.set_viewport_size(browser.SLIDE)
     browser.open_notebook(lab, name)
     browser.select(lab)  # the set-up, which is no slide
     lab.keyboard.press("Shift+Enter")

@@ -12,7 +12,6 @@ from tools import slides
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-SIZE = {"width": 1280, "height": 720}
 
 # Every slide in turn; of what is on it, what reaches beyond its edge or is cut off within its own box.
 COMPLAINTS = """async () => {
@@ -48,7 +47,7 @@ COMPLAINTS = """async () => {
 def looked_at(page, deck):
     """(how many slides a deck has, complaints about them); everything it asked for lay beside it."""
     asked, failed = [], []
-    page.set_viewport_size(SIZE)
+    page.set_viewport_size(browser.SLIDE)
     page.on("request", lambda request: asked.append(request.url))
     page.route(re.compile("^https?:"), lambda route: route.abort())  # a room without network
     page.on("pageerror", lambda error: failed.append(f"script: {error}"))
