@@ -10,7 +10,10 @@ from tqdm import tqdm
 
 from rnncourse.arguments import check_choice, check_positive, check_whole
 from rnncourse.bptt import chunks
+from rnncourse.compiler import put_off
 from rnncourse.recurrence import check_seeds
+
+put_off()  # for optimizers, of which no notebook compiles one
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,

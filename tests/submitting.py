@@ -122,7 +122,7 @@ def one_zygote(hidden):
     """All classes that this process grades meanwhile have their submissions run by one zygote: each start takes seconds."""
     with Zygote([hidden]) as zygote, pytest.MonkeyPatch.context() as patch:
         patch.setattr(classroom, "Zygote", lambda hidden, memory, isolate: contextlib.nullcontext(zygote))
-        yield
+        yield zygote
 
 
 def grade_apart(folder, out, source, *more, user=None):

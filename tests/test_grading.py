@@ -28,6 +28,7 @@ import hostile
 import submitting
 from rnncourse.grading import bench, classroom, course, jail, report, submissions
 from rnncourse.grading.graft import Unreadable
+from rnncourse.grading.proxies import Student
 from hostile import FEW, few, hand_in, student
 from submitting import ROOT, table
 
@@ -83,8 +84,8 @@ class Graded:
 @pytest.fixture(scope="module", autouse=True)
 def one_zygote(tmp_path_factory):
     """For the classes that are graded in this process; those ``Graded`` are not, and start their own."""
-    with submitting.one_zygote(tmp_path_factory.getbasetemp()):
-        yield
+    with submitting.one_zygote(tmp_path_factory.getbasetemp()) as zygote:
+        yield zygote
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +216,14 @@ def test_as_json(a_few):
     assert (run.returncode, summary["graded"], summary["failed"], summary["missing"]) == (0, len(FEW), 0, 0)
     right = next(row for row in summary["rows"] if row["student"] == "right")
     assert right["total"] == 2 and right["waiting"] == ["text_1"]
+
+
+def test_a_submission_s_process_has_no_compiler_loaded(one_zygote):
+    control, _ = one_zygote.connect()
+    with Student(control, 30) as student:
+        (shown,) = student.run("import torch; print(type(torch._dynamo).__name__)")
+    control.close()
+    assert shown["text"] == "Later\n"
 
 
 @pytest.mark.parametrize("workers", [2, 4])

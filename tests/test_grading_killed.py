@@ -5,7 +5,6 @@ import random
 import signal
 import time
 
-import pytest
 from nbgrader.api import Gradebook
 
 import submitting
@@ -16,27 +15,19 @@ from submitting import table
 NAMES = ("right", "a typical mistake", "a stub", "another style", "os._exit in an answer", "a copied cell")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """(submissions, source, the table of a run that nobody killed)."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    subs, source = few(folder, NAMES)
-    with submitting.one_zygote(folder):
-        Class(subs, folder / "out", source).run()
-    return subs, source, (folder / "out" / "grades.csv").read_bytes()
-
-
-def killed(times, undisturbed, out, earliest, latest):
+def killed(times, folder, earliest, latest):
     """Start, and kill at a random moment, its workers with it; again and again. Finished in the end: the same marks.
 
     ``earliest``, ``latest``: between which shares of the time that a whole run takes the moments lie.
     """
-    subs, source, expected = undisturbed
+    (subs, source), out = few(folder, NAMES), folder / "out"
     context, moments = multiprocessing.get_context("fork"), random.Random(0)
     Class(subs, out, source).run()
+    expected = (out / "grades.csv").read_bytes()  # of a run that nobody killed
     start = time.monotonic()
     Class(subs, out, source, regrade=True).run()
     whole, interrupted = time.monotonic() - start, 0
+    (out / "grades.csv").unlink()
     for _ in range(3 * times):  # a moment may come too late, and is no kill
         for record in sorted((out / ".grading" / "records").glob("*.json")):
             if moments.random() < 0.8:
@@ -57,10 +48,10 @@ def killed(times, undisturbed, out, earliest, latest):
     assert scores == {row["student"]: float(row["total"]) for row in table(out).values()}
 
 
-def test_killed_at_any_moment_of_the_marking_it_loses_nothing(undisturbed, tmp_path):
+def test_killed_at_any_moment_of_the_marking_it_loses_nothing(tmp_path):
     with submitting.one_zygote(tmp_path):  # which is there already, so that most moments lie in the marking
-        killed(16, undisturbed, tmp_path, 0.1, 0.9)
+        killed(18, tmp_path, 0.1, 0.9)
 
 
-def test_killed_with_the_process_that_runs_the_submissions_it_loses_nothing(undisturbed, tmp_path):
-    killed(4, undisturbed, tmp_path, 0.4, 1.0)
+def test_killed_with_the_process_that_runs_the_submissions_it_loses_nothing(tmp_path):
+    killed(2, tmp_path, 0.4, 1.0)

@@ -680,50 +680,10 @@ def test_an_interrupt_that_python_drops_is_heeded_all_the_same(room):
     assert class_.entered == ["ann"]
 
 
-AN_OPTIMIZER = """
-import inspect, sys
-import torch
-from rnncourse.grading.compiler import Later, put_off
-
-put_off()
-model = torch.nn.Linear(2, 2)
-for make in (torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad):
-    optimizer = make(model.parameters(), lr=0.1)
-    before = model.weight.detach().clone()
-    optimizer.zero_grad()
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    assert not torch.equal(model.weight, before)
-    optimizer.load_state_dict(optimizer.state_dict())
-print(torch.func.jacrev(torch.sin)(torch.zeros(1)).item())
-inspect.getmodule(inspect.currentframe())  # as a traceback does
-assert type(torch._dynamo) is Later, "the compiler was loaded"
-print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item())
-assert type(torch._dynamo) is not Later and torch._dynamo is sys.modules["torch._dynamo"]
-put_off()
-import torch._dynamo.backends
-optimizer.step()
-"""
-
-
-def test_the_compiler_is_not_loaded_until_something_is_compiled():
-    done = subprocess.run([sys.executable, "-c", AN_OPTIMIZER], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.split()) == (0, ["1.0", "2.0"]), done.stderr
-
-
 def test_no_parser_of_addresses_is_built_to_read_a_notebook():
     script = "import sys, rnncourse.grading, nbformat; nbformat.validate(nbformat.v4.new_notebook()); print('lark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
-
-
-def test_a_submission_s_process_has_no_compiler_loaded():
-    with proxies.Zygote() as zygote:
-        control, _ = zygote.connect()
-        with proxies.Student(control, 30) as student:
-            (shown,) = student.run("import torch; print(type(torch._dynamo).__name__)")
-        control.close()
-    assert shown["text"] == "Later\n"
 
 
 def test_what_is_expected_of_everybody_is_computed_once():

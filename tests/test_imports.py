@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rnncourse"
 
 # The notebooks' modules in the order in which they build on each other, then what shows, asks, measures and marks. The
 # engine of notebook 03 stands before the model of notebook 02, which runs on it.
-ORDER = ["arguments", "sequences", "bptt", "recurrence", "training", "gradients", "clipping", "initialization"]
+ORDER = ["arguments", "compiler", "sequences", "bptt", "recurrence", "training", "gradients", "clipping", "initialization"]
 ORDER += ["applications", "claims", "plotting", "widgets", "exercises", "bench", "grading", "__main__"]
 ENGINE = ["sequences", "bptt"]  # import nothing of the course but the checks of their arguments
 APART = ["claims", "plotting"]  # the same: they know nothing of networks

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import subprocess
 import sys
 from functools import partial
 
@@ -442,6 +443,40 @@ def test_a_layer_needs_its_batch_first():
         WithReadout(nn.LSTM(4, 6), 4)
     with pytest.raises(ValueError, match="batch_first=True, got Linear"):
         WithReadout(nn.Linear(4, 6), 4)
+
+
+# -- no compiler ---------------------------------------------------------------------------------------------------
+
+
+AN_OPTIMIZER = """
+import inspect, sys
+import torch
+import rnncourse.training
+from rnncourse.compiler import Later, put_off
+
+model = torch.nn.Linear(2, 2)
+for make in (torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad):
+    optimizer = make(model.parameters(), lr=0.1)
+    before = model.weight.detach().clone()
+    optimizer.zero_grad()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+    optimizer.load_state_dict(optimizer.state_dict())
+print(torch.func.jacrev(torch.sin)(torch.zeros(1)).item())
+inspect.getmodule(inspect.currentframe())  # as a traceback does
+assert type(torch._dynamo) is Later, "the compiler was loaded"
+print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item())
+assert type(torch._dynamo) is not Later and torch._dynamo is sys.modules["torch._dynamo"]
+put_off()
+import torch._dynamo.backends
+optimizer.step()
+"""
+
+
+def test_the_compiler_is_not_loaded_until_something_is_compiled():
+    done = subprocess.run([sys.executable, "-c", AN_OPTIMIZER], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["1.0", "2.0"]), done.stderr
 
 
 # -- the progress bar ----------------------------------------------------------------------------------------------

@@ -37,6 +37,6 @@ class Later(types.ModuleType):
 
 
 def put_off():
-    """Let this process, and those that it forks, do without the compiler until it is needed."""
+    """Let this process, and those that it forks, do without the compiler until it is needed. ``rnncourse.training`` does."""
     if NAME not in sys.modules:
         sys.modules[NAME] = torch._dynamo = Later(NAME)
