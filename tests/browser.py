@@ -93,10 +93,11 @@ def open_lab(page, url):
 
 
 def open_notebook(page, name):
-    """Open a notebook of the served folder in place of the one that is open, and wait until its kernel can be asked."""
+    """Open a notebook of the served folder in place of the one that is open, if it isn't that, and wait until its kernel can be asked."""
     page.evaluate(
         """async path => {
             const {commands, shell} = window.jupyterapp;
+            if (shell.currentWidget?.context?.path == path) return;
             for (const widget of [...shell.widgets("main")]) {
                 await widget.sessionContext?.shutdown();
                 widget.dispose();  // unsaved: nobody asks
