@@ -25,7 +25,7 @@ EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but fo
     ("07_applications.ipynb", "explore_temperature", ("names_all = census_names", "names_best = ", "train_characters(model, names_train")),
     ("04_vanishing_and_exploding_gradients.ipynb", "explore_gradients", ()),
 ]
-SHORTER = {"07_applications.ipynb": ("names_train, 1000,", "names_train, 5,")}  # updates: an explorer takes any model
+SHORTER = {"07_applications.ipynb": ("names_train, 900,", "names_train, 5,")}  # updates: an explorer takes any model
 WHOLE = "08_exercises.ipynb"
 
 # As by the space bar, through the presentation in JupyterLab: which cells are seen; where one has to scroll, and how large the slide is.
