@@ -93,7 +93,7 @@ def open_lab(page, url):
 
 
 def open_notebook(page, name):
-    """Open a notebook of the served folder in place of the one that is open, if it isn't that, and wait until its kernel can be asked."""
+    """Open a notebook of the served folder, in place of another that is open, and wait until its kernel can be asked."""
     page.evaluate(
         """async path => {
             const {commands, shell} = window.jupyterapp;

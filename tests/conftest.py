@@ -12,7 +12,7 @@ settings.load_profile("course")
 torch.set_num_threads(1)  # models this small lose more to coordination than a second thread gains
 
 
-LONG = {"test_grading.py", "test_browser.py", "test_exercises.py", "test_slides.py", "test_grading_killed.py", "test_formgrader.py"}
+LONG = {f"test_{name}.py" for name in ("browser", "exercises", "formgrader", "grading", "grading_killed", "slides")}
 
 
 def pytest_collection_modifyitems(items):

@@ -30,7 +30,7 @@ SHORTER = {  # an explorer takes any model
 }
 WHOLE = "08_exercises.ipynb"
 
-# As by the space bar, through the presentation in JupyterLab: which cells are seen; where one has to scroll, and how large the slide is.
+# As by the space bar, through the presentation in JupyterLab: which cells are seen; where one has to scroll, and how far.
 PRESENTED = """async () => {
   const {commands, shell} = window.jupyterapp, notebook = shell.currentWidget.content;
   const frames = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));

@@ -18,7 +18,7 @@ NAMES = ("right", "a typical mistake", "a stub", "another style", "os._exit in a
 def killed(times, folder, earliest, latest):
     """Start, and kill at a random moment, its workers with it; again and again. Finished in the end: the same marks.
 
-    ``earliest``, ``latest``: between which shares of the time that the first run takes, which also makes the course, the moments lie.
+    ``earliest``, ``latest``: the moments lie between these shares of the time of the first run, which also makes the course.
     """
     (subs, source), out = few(folder, NAMES), folder / "out"
     context, moments = multiprocessing.get_context("fork"), random.Random(0)
