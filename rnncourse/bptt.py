@@ -34,7 +34,8 @@ class Unroll(torch.autograd.Function):
         if W_hh.dim() == 2:  # the input's share of every a_t, in one product: for one model straight into its place
             torch.addmm(b_h, time_first(x).flatten(0, 1), W_xh.mT, out=h[1:].flatten(0, 1))
         else:
-            h[1:] = time_first(product_per_step(x, W_xh.mT)) + b_h.unsqueeze(-2)
+            a = torch.baddbmm(b_h.unsqueeze(-2), x.flatten(-3, -2), W_xh.mT)  # (models, batch * T, hidden)
+            h[1:] = time_first(a.unflatten(-2, x.shape[-3:-1]))
         W_hh_T = W_hh.mT
         add_product_ = torch.Tensor.addmm_ if W_hh.dim() == 2 else torch.Tensor.baddbmm_
         apply_ = {"tanh": torch.Tensor.tanh_, "relu": torch.Tensor.relu_, "linear": lambda a: a}[nonlinearity]
@@ -56,32 +57,34 @@ class Unroll(torch.autograd.Function):
         if ctx.keep is not None:
             ctx.keep.pop("dL_dh", None)  # of the last backward pass: its memory is free for this one
         x, h, W_xh, W_hh = ctx.saved_tensors
-        immediate = time_first(dL_dh_immediate)
+        # ∂⁺L/∂h_t in a buffer of its own, time first; dL/dh_t takes its place, step by step
+        dL_dh = time_first(dL_dh_immediate).clone(memory_format=torch.contiguous_format)
         slope = {  # φ'(a_t) for all steps at once, from h_t = φ(a_t)
             "tanh": lambda: torch.addcmul(h.new_ones(()), h[1:], h[1:], value=-1),
             "relu": lambda: (h[1:] > 0).to(h.dtype),
             "linear": lambda: torch.ones_like(h[1:]),
         }[ctx.nonlinearity]()
-        dL_da = slope  # dL/da_t takes the place of φ'(a_t), step by step
-        dL_dh = torch.empty_like(dL_da)
-        add_product = torch.addmm if W_hh.dim() == 2 else torch.baddbmm
+        dL_da = slope  # and dL/da_t that of φ'(a_t)
+        add_product_ = torch.Tensor.addmm_ if W_hh.dim() == 2 else torch.Tensor.baddbmm_
 
         dh_t, *dh_earlier = reversed(dL_dh.unbind(0))
         da_t, *slopes = reversed(slope.unbind(0))
-        immediate_t, *immediate_earlier = reversed(immediate.unbind(0))
-        dh_t.copy_(immediate_t)
         da_t.mul_(dh_t)
-        for dh_t, slope_t, immediate_t in zip(dh_earlier, slopes, immediate_earlier):
-            add_product(immediate_t, da_t, W_hh, out=dh_t)  # dL/dh_t = ∂⁺L/∂h_t + W_hhᵀ dL/da_{t+1}
+        for dh_t, slope_t in zip(dh_earlier, slopes):
+            add_product_(dh_t, da_t, W_hh)  # dL/dh_t = ∂⁺L/∂h_t + W_hhᵀ dL/da_{t+1}
             da_t = slope_t.mul_(dh_t)  # dL/da_t = φ'(a_t) ⊙ dL/dh_t
         if ctx.keep is not None:
             ctx.keep["dL_dh"] = batch_first(dL_dh)
 
-        dL_dx = product_per_step(batch_first(dL_da), W_xh) if ctx.needs_input_grad[0] else None
         dL_dh_0 = da_t @ W_hh if ctx.needs_input_grad[1] else None
-        dL_dW_xh = sum_over_time(dL_da, time_first(x)) if ctx.needs_input_grad[2] else None
-        dL_db_h = dL_da.sum(dim=(0, -2)) if ctx.needs_input_grad[3] else None
-        dL_dW_hh = sum_over_time(dL_da, h[:-1]) if ctx.needs_input_grad[4] else None
+        # every step of every sequence in one product each, of matrices ([models,] T * batch, n)
+        T, batch = x.shape[-2], x.shape[-3]
+        dL_da, x, h_prev = (v.movedim(0, -3).flatten(-3, -2) for v in (dL_da, time_first(x), h[:-1]))
+        dL_dx = (dL_da @ W_xh).unflatten(-2, (T, batch)).movedim(-3, -2) if ctx.needs_input_grad[0] else None
+        # Σ_t dL/da_t x_tᵀ, transposed twice: a product of few columns is slow where it sums over many rows
+        dL_dW_xh = (x.mT @ dL_da).mT if ctx.needs_input_grad[2] else None
+        dL_db_h = dL_da.sum(dim=-2) if ctx.needs_input_grad[3] else None
+        dL_dW_hh = dL_da.mT @ h_prev if ctx.needs_input_grad[4] else None
         return dL_dx, dL_dh_0, dL_dW_xh, dL_db_h, dL_dW_hh, None, None
 
 
@@ -163,14 +166,3 @@ def time_first(x):
 def batch_first(x):
     """The way back from ``time_first``."""
     return x.movedim(0, -2)
-
-
-def product_per_step(x, W):
-    """x_t W for every step and sequence, in one matrix product a model: (..., batch, T, n) times (..., n, m)."""
-    return (x.flatten(-3, -2) @ W).unflatten(-2, x.shape[-3:-1])
-
-
-def sum_over_time(dL_da, inputs):
-    """Σ_t dL/da_t inputs_tᵀ, over the batch too, in one matrix product: time-first in, ([models,] hidden, n) out."""
-    dL_da, inputs = (v.movedim(0, -3).flatten(-3, -2) for v in (dL_da, inputs))  # ([models,] T * batch, n)
-    return dL_da.mT @ inputs

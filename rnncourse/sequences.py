@@ -322,19 +322,20 @@ class Agreement(Task):
         """``count`` sentences as numbers of words, (count, seq_len + 1): the ... verb, full stop, then -1."""
         check_whole("count", count)
 
-        def even(n):
-            return torch.randint(n, (count,), generator=generator)
+        def even(n, *places):
+            return torch.randint(n, (count, *places), generator=generator)
 
+        most = len(self.shares) - 1
         attractors = torch.multinomial(torch.tensor(self.shares), count, replacement=True, generator=generator)
         words = torch.full((count, self.seq_len + 1), -1)
         subject = even(2)  # 0: singular, 1: plural
         words[:, 0] = self.numbers["the"]
         words[:, 1] = self.first_noun + subject * len(NOUNS) + even(len(NOUNS))
-        for place in range(2, self.seq_len - 1, 3):
-            number = 1 - subject if self.disagree else even(2)
-            words[:, place] = self.numbers[PREPOSITIONS[0]] + even(len(PREPOSITIONS))
-            words[:, place + 1] = self.numbers["the"]
-            words[:, place + 2] = self.first_noun + number * len(NOUNS) + even(len(NOUNS))
+        between = words[:, 2 : 2 + 3 * most].unflatten(1, (most, 3))  # a view: preposition, "the", noun; cut to length below
+        number = 1 - subject.unsqueeze(1) if self.disagree else even(2, most)
+        between[..., 0] = self.numbers[PREPOSITIONS[0]] + even(len(PREPOSITIONS), most)
+        between[..., 1] = self.numbers["the"]
+        between[..., 2] = self.first_noun + number * len(NOUNS) + even(len(NOUNS), most)
         verb = 2 + 3 * attractors.unsqueeze(1)
         words.scatter_(1, verb, (self.first_verb + subject * len(VERBS) + even(len(VERBS))).unsqueeze(1))
         words.scatter_(1, verb + 1, self.numbers["."])

@@ -14,6 +14,9 @@ from rnncourse.compiler import put_off
 from rnncourse.recurrence import check_seeds
 
 put_off()  # for optimizers, of which no notebook compiles one
+# glibc gives what a backward pass frees back to the system, which hands it out anew, page by page, in the next: up to a sixth of
+# the time. Once it has seen a block of 31 MiB freed (it looks at no larger ones than 32), it keeps what is smaller.
+torch.empty(31 * 2**20, dtype=torch.uint8)
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,

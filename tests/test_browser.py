@@ -26,7 +26,7 @@ EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but fo
     ("04_vanishing_and_exploding_gradients.ipynb", "explore_gradients", ()),
 ]
 SHORTER = {  # an explorer takes any model
-    "07_applications.ipynb": {"names_train, 900,": "names_train, 5,", "bits(model, names_test)": "bits(model, names_test[:99])"},
+    "07_applications.ipynb": {"names_train, 450,": "names_train, 5,", "bits(model, names_test)": "bits(model, names_test[:99])"},
 }
 WHOLE = "08_exercises.ipynb"
 
