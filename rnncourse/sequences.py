@@ -14,7 +14,6 @@ from pathlib import Path
 
 import names
 import numpy as np
-import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -426,6 +425,7 @@ def digits():
 
 def el_nino():
     """Sea surface temperature off Peru (region 1+2), °C, by month, 1950 to 2010: a pandas Series with monthly periods."""
+    import pandas as pd
     from statsmodels import datasets
 
     table = datasets.elnino.load_pandas().data.drop(columns="YEAR")

@@ -81,6 +81,7 @@ def wait_until(condition, seconds, what):
         time.sleep(0.1)
 
 
+PICTURES = ".jp-OutputArea-output img"  # those among the outputs
 # The code cells of the open notebook, as JupyterLab's own model has them.
 CODE_CELLS = '[...window.jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type == "code")'
 
@@ -116,9 +117,20 @@ def choose(page, *items):
         page.get_by_role("menuitem", name=item, exact=True).click()
 
 
+def code_cell(page, text=""):
+    """The first code cell that holds ``text``, as the page shows it. By its number: to look through all that is shown takes seconds."""
+    number = page.evaluate(
+        """text => [...window.jupyterapp.shell.currentWidget.content.model.cells].findIndex(
+            cell => cell.type == "code" && cell.sharedModel.getSource().includes(text))""",
+        text,
+    )
+    assert number >= 0, f"no code cell holds {text!r}"
+    return page.locator(".jp-Notebook-cell").nth(number)
+
+
 def select(page, text=""):
-    """Select the first code cell that shows ``text``, as by a click beside it."""
-    page.locator(".jp-CodeCell", has_text=text).first.locator(".jp-InputPrompt").click()
+    """Select the first code cell that holds ``text``, as by a click beside it."""
+    code_cell(page, text).locator(".jp-InputPrompt").click()
 
 
 def wait_until_run(page, text="", seconds=240):
@@ -130,7 +142,7 @@ def wait_until_run(page, text="", seconds=240):
 
 def pictures(page):
     """Of each picture among the outputs, as the page shows it: its width in pixels (0: not shown) and its alternative text."""
-    return page.locator(".jp-OutputArea-output img").evaluate_all(
+    return page.locator(PICTURES).evaluate_all(
         "async imgs => { await Promise.allSettled(imgs.map(img => img.decode()));"
         " return imgs.map(img => [img.naturalWidth && img.offsetWidth, img.alt]); }"
     )
@@ -158,7 +170,7 @@ class Explorer:
 
     def __init__(self, page, function):
         self.page = page
-        self.box = page.locator(".jp-CodeCell", has_text=f"{function}(").locator(".explorer").first
+        self.box = code_cell(page, f"{function}(").locator(".explorer").first
         self.box.wait_for(timeout=30_000)
         self.sliders = self.box.get_by_role("slider").all()
         self.image = self.box.locator("img.explorer-picture, .explorer-picture img").first

@@ -96,7 +96,7 @@ def test_a_whole_notebook_by_run_all_cells(lab):
 def test_explorer(lab, record_property, name, function, needs):
     browser.open_notebook(lab, name)
     stored = stored_pictures(name)
-    browser.wait_until(lambda: len(browser.pictures(lab)) >= stored > 0, 60, f"{stored} stored pictures")
+    browser.wait_until(lambda: lab.locator(browser.PICTURES).count() >= stored > 0, 60, f"{stored} stored pictures")
     shown = browser.pictures(lab)
     assert len(shown) == stored
     assert all(width and words for width, words in shown), "a stored picture is not shown, or shown without its words"

@@ -158,6 +158,10 @@ class Deck(SlidesExporter):
     def markdown2html(self, source):
         return MarkdownWithMath(renderer=Renderer(escape=False, exclude_anchor_links=True)).render(source)
 
+    def default_filters(self):
+        yield from super().default_filters()
+        yield "clean_html", lambda code: code  # the course's own, escaped when it was coloured: a third of the time
+
 
 def write_deck(path, folder, notes=None):
     """Write the deck of the notebook at ``path`` into ``folder``; give the deck's path."""

@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from rnncourse.plotting import close
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -49,6 +47,8 @@ def describe(plot):
         figure, axes = plot.axes.figure, [plot.axes]
     else:
         return None
+    from rnncourse.plotting import close  # here: marking looks at drawings alone, and need not load matplotlib
+
     close(figure)
     drawings = [_of_axes(ax, figure) for ax in axes] or [Drawing()]
     return next((drawing for drawing in drawings if drawing.points), drawings[0])

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from rnncourse.exercises.checking import Exercise, Mistake
 from rnncourse.exercises.drawing import describe
 from rnncourse.exercises.inputs import whole
-from rnncourse.plotting import figure
 from rnncourse.recurrence import VanillaRNN
 
 # ---------------------------------------------------------------- 3a: the monitor
@@ -215,6 +214,8 @@ GRADIENT_NORMS = Exercise(
 
 
 def plot_gradient_norms(norms):
+    from rnncourse.plotting import figure
+
     fig, ax = figure()
     ax.plot(range(1, len(norms) + 1), norms)
     ax.set(yscale="log", xlabel="time step t", ylabel="norm of dL/dh_t")
@@ -284,6 +285,8 @@ def plotted(change=lambda norms: (range(1, len(norms) + 1), norms), **settings):
     """An answer that plots ``change(norms)`` with other settings of its axes."""
 
     def answer(norms):
+        from rnncourse.plotting import figure
+
         fig, ax = figure()
         ax.plot(*change(norms))
         ax.set(**{"yscale": "log", "xlabel": "time step t", "ylabel": "norm", "title": "Gradients", **settings})
