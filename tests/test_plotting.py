@@ -18,8 +18,6 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 from nbval.plugin import get_sanitize_patterns
 from PIL import Image
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from rnncourse import plotting
 from rnncourse.plotting import check_figure, curve, draw_unrolled, figure, mean_interval, show, success_curve
@@ -184,6 +182,8 @@ def band(ax):
 def test_the_band_is_the_t_interval_of_the_mean():
     fig, ax = figure()
     line = curve(ax, range(7), RUNS, "some")
+    from scipy import stats  # here: it takes seconds
+
     low, high = stats.ttest_1samp(RUNS.numpy(), 0).confidence_interval(0.95)
     assert np.allclose(line.get_ydata(), RUNS.mean(0)) and line.get_label() == "some"
     assert np.allclose(band(ax), (low, high))
@@ -209,6 +209,8 @@ def test_the_bars_are_wilson_s():
     fig, ax = figure()
     successes, x = torch.tensor([0, 3, 7, 8]), [5, 10, 15, 20]
     line, caps, (bars,) = success_curve(ax, x, successes, 8, "orthogonal")
+    from statsmodels.stats.proportion import proportion_confint  # here: it takes seconds
+
     low, high = proportion_confint(successes.numpy(), 8, method="wilson")
     assert np.allclose(line.get_xydata(), np.stack([x, successes / 8], axis=1))
     drawn = np.array([segment[:, 1] for segment in bars.get_segments()])

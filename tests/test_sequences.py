@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.datasets
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -620,6 +619,8 @@ def test_el_nino_runs_on_from_december_to_january():
 
 
 def test_co2_is_the_mean_of_a_months_weeks():
+    import statsmodels.datasets  # here: it takes a second
+
     weeks = statsmodels.datasets.co2.load_pandas().data["co2"]["1990-06-01":"1990-06-30"]
     assert weeks.tolist() == [357.0, 356.6, 355.6, 355.5, 355.7]
     assert co2()["1990-06"] == pytest.approx(weeks.mean())
@@ -845,6 +846,8 @@ def test_accuracy_on_the_grammar_adds_up_the_verbs_of_each_number():
 
 
 def test_missing_weeks_of_co2_lie_on_the_line_between_their_neighbours():
+    import statsmodels.datasets
+
     weekly = statsmodels.datasets.co2.load_pandas().data["co2"]
     known = weekly.dropna()
     filled = np.interp(weekly.index.asi8, known.index.asi8, known)
