@@ -741,12 +741,12 @@ def test_a_sample_carries_its_state():
 
 
 def test_the_order_is_aic_s_where_bic_would_choose_another():
+    from statsmodels.tsa.ar_model import ar_select_order  # here: it takes a second
+
     generator = np.random.default_rng(0)
     series = np.zeros(160)
     for t in range(3, 160):
         series[t] = 0.5 * series[t - 1] + 0.22 * series[t - 3] + generator.normal()
-    from statsmodels.tsa.ar_model import ar_select_order  # here: it takes a second
-
     orders = {ic: len(ar_select_order(series[:120], 12, ic=ic).ar_lags) for ic in ("aic", "bic")}
     assert orders["aic"] != orders["bic"]
     assert ar_forecast(series, [130], 2, 120, max_order=12)[1] == orders["aic"]

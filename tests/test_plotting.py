@@ -180,10 +180,10 @@ def band(ax):
 
 
 def test_the_band_is_the_t_interval_of_the_mean():
-    fig, ax = figure()
-    line = curve(ax, range(7), RUNS, "some")
     from scipy import stats  # here: it takes seconds
 
+    fig, ax = figure()
+    line = curve(ax, range(7), RUNS, "some")
     low, high = stats.ttest_1samp(RUNS.numpy(), 0).confidence_interval(0.95)
     assert np.allclose(line.get_ydata(), RUNS.mean(0)) and line.get_label() == "some"
     assert np.allclose(band(ax), (low, high))
@@ -206,11 +206,11 @@ def test_one_run_has_no_band(y):
 
 
 def test_the_bars_are_wilson_s():
+    from statsmodels.stats.proportion import proportion_confint  # here: it takes seconds
+
     fig, ax = figure()
     successes, x = torch.tensor([0, 3, 7, 8]), [5, 10, 15, 20]
     line, caps, (bars,) = success_curve(ax, x, successes, 8, "orthogonal")
-    from statsmodels.stats.proportion import proportion_confint  # here: it takes seconds
-
     low, high = proportion_confint(successes.numpy(), 8, method="wilson")
     assert np.allclose(line.get_xydata(), np.stack([x, successes / 8], axis=1))
     drawn = np.array([segment[:, 1] for segment in bars.get_segments()])
