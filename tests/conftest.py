@@ -2,15 +2,12 @@
 files come first. And a browser."""
 
 import pytest
-import torch
 from hypothesis import settings
 
 import browser
 
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")
-torch.set_num_threads(1)  # models this small lose more to coordination than a second thread gains
-
 
 LONG = {f"test_{name}.py" for name in ("browser", "exercises", "formgrader", "grading", "grading_killed", "slides")}
 
@@ -18,6 +15,14 @@ LONG = {f"test_{name}.py" for name in ("browser", "exercises", "formgrader", "gr
 def pytest_collection_modifyitems(items):
     """After the notebooks the long files: a long one at the end would leave a processor without work."""
     items.sort(key=lambda item: 0 if item.path.suffix == ".ipynb" else 1 if item.path.name in LONG else 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Models this small lose more to coordination than a second thread gains."""
+    import torch  # here: the process that only hands out the tests has no use for it, and would take seconds to start
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")  # not for a whole session: playwright's event loop stands in the way of nbval's kernels
