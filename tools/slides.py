@@ -19,7 +19,8 @@ from pathlib import Path
 
 import nbformat
 from latex2mathml.converter import convert
-from nbconvert.exporters import SlidesExporter
+from nbconvert.exporters import HTMLExporter, SlidesExporter
+from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
@@ -160,7 +161,12 @@ class Deck(SlidesExporter):
 
     def default_filters(self):
         yield from super().default_filters()
+        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3")
         yield "clean_html", lambda code: code  # the course's own, escaped when it was coloured: a third of the time
+
+    def from_notebook_node(self, notebook, resources=None, **options):
+        """The template's page as it is: ``HTMLExporter`` would read all of it once more, for pictures that lack their words."""
+        return super(HTMLExporter, self).from_notebook_node(notebook, resources, **options)
 
 
 def write_deck(path, folder, notes=None):
