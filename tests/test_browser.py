@@ -18,12 +18,12 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORERS = [  # the notebook, its explorer, and the cells that it needs, but for the set-up
-    ("02_recurrence.ipynb", "explore_unit", ()),
     ("03_bptt.ipynb", "explore_bptt", ()),
+    ("04_vanishing_and_exploding_gradients.ipynb", "explore_gradients", ()),
     ("05_gradient_clipping.ipynb", "explore_cliff", ()),
     ("06_orthogonal_initialization.ipynb", "explore_spectra", ()),
     ("07_applications.ipynb", "explore_temperature", ("names_all = census_names", "names_best = ", "train_characters(model, names_train")),
-    ("04_vanishing_and_exploding_gradients.ipynb", "explore_gradients", ()),
+    ("02_recurrence.ipynb", "explore_unit", ()),
 ]
 SHORTER = {  # an explorer takes any model
     "07_applications.ipynb": {"names_train, 450,": "names_train, 5,", "bits(model, names_test)": "bits(model, names_test[:99])"},
