@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -141,11 +142,13 @@ def why_not_isolated(user=None):
         return subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
 
 
-def start_grading(folder, out, source):
-    """The same, not waited for."""
-    return subprocess.Popen(
-        command(folder, out, source), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
+def forked(work, *arguments):
+    """Start a copy of this process, in which everything is imported, to do some work: (the process, where its result comes)."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work(*arguments)))
+    process.start()
+    there.close()  # so that a process that dies is heard of
+    return process, here
 
 
 def as_user(user):

@@ -1,5 +1,6 @@
 """Marking: what every kind of submission gets, what none of them can do, and what people read afterwards."""
 
+import contextlib
 import fcntl
 import html
 import io
@@ -270,16 +271,15 @@ def test_an_ordinary_user_marks_as_safely(open_folder, port):
     test_nothing_outlives_the_marking(graded)
 
 
-NOT_ISOLATED = {None: ("right", "a typical mistake", "an endless answer", "leaves a process behind")}
-NOT_ISOLATED[USER] = NOT_ISOLATED[None] + (
-    "its own check", "os._exit in an answer", "5 GB", "a message that is no message", "an enormous result"
+NOT_ISOLATED = (
+    "right", "a typical mistake", "an endless answer", "leaves a process behind", "its own check",
+    "os._exit in an answer", "5 GB", "a message that is no message", "an enormous result",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("user", [None, pytest.param(USER, marks=pytest.mark.skipif("not submitting.can_be_user()"))])
-def test_without_namespaces_it_says_so_and_goes_on(open_folder, user):
-    cases = {name: hostile.CASES[name] for name in NOT_ISOLATED[user]}
-    graded = Graded(open_folder, cases, 1, user, ["--no-isolate"])
+def test_without_namespaces_it_says_so_and_goes_on(open_folder):
+    cases = {name: hostile.CASES[name] for name in NOT_ISOLATED}
+    graded = Graded(open_folder, cases, 1, options=["--no-isolate"])
     assert {name: graded.marks(name) for name in cases} == {name: marks for name, (_, marks) in cases.items()}
     assert graded.run.returncode == 0 and "NOT ISOLATED" in graded.run.stdout
     assert {row["isolated"] for row in graded.table.values()} == {"no"}
@@ -289,40 +289,40 @@ def test_without_namespaces_it_says_so_and_goes_on(open_folder, user):
 
 def test_stopped_by_hand_it_says_how_to_go_on(tmp_path):
     subs, source = few(tmp_path, ("right", "slow"))
-    run = submitting.start_grading(subs, tmp_path / "out", source)
-    while not (tmp_path / "out" / "release").exists() and run.poll() is None:
+    grading, said = submitting.forked(submitting.grade, subs, tmp_path / "out", source)
+    while not (tmp_path / "out" / "release").exists() and grading.is_alive():
         time.sleep(0.1)
     time.sleep(1)
-    run.send_signal(signal.SIGINT)
-    assert run.wait() == 130 and "goes on where it was" in run.stderr.read()
+    os.kill(grading.pid, signal.SIGINT)
+    run = said.recv()
+    assert run.returncode == 130 and "goes on where it was" in run.stderr
+    grading.join()
 
 
 def test_a_full_disk_leaves_what_was_graded(tmp_path):
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a small disk can be mounted by root only")
     subs, source = few(tmp_path, ("right", "a stub"))
-    out = tmp_path / "out"
+    out, small = tmp_path / "out", tmp_path / "small"
     submitting.grade(subs, out, source)
     before = (out / "grades.csv").read_bytes()
     submitting.write(subs / "late" / "two.ipynb", submitting.filled())
-    fill = f"mount -t tmpfs -o size=2m none {tmp_path / 'small'} && cp -r {out} {tmp_path / 'small'}/ && "
-    fill += f"(head -c 9000000 /dev/zero > {tmp_path / 'small'}/rest; true) 2>/dev/null; "
-    (tmp_path / "small").mkdir()
-    command = (
-        fill
-        + 'cd $ROOT; "$@"; status=$?; '
-        + f"cat {tmp_path / 'small' / 'out' / 'grades.csv'} > {tmp_path}/after; exit $status"
-    )
-    asked = submitting.command(subs, tmp_path / "small" / "out", source)
-    run = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command, "sh", *asked],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ROOT": str(ROOT)},
-        check=False,
-    )
+    small.mkdir()
+
+    def grade_on_a_small_disk():
+        jail.unshare(jail.NEWNS)  # so that it is mounted for this process alone
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=True)
+        shutil.copytree(out, small / "out")
+        with contextlib.suppress(OSError), open(small / "rest", "wb") as rest:
+            rest.write(bytes(9_000_000))
+        return submitting.grade(subs, small / "out", source), (small / "out" / "grades.csv").read_bytes()
+
+    grading, said = submitting.forked(grade_on_a_small_disk)
+    run, after = said.recv()
     assert run.returncode == 2 and "No space left" in run.stderr and "intact" in run.stderr
-    assert (tmp_path / "after").read_bytes() == before
+    assert after == before
+    grading.join()
 
 
 @pytest.mark.parametrize(
