@@ -1,6 +1,8 @@
 """For the unit tests: no time limit on an example of hypothesis, since the first one pays for imports; one thread; which
 files come first. And a browser."""
 
+import gc
+
 import pytest
 from hypothesis import settings
 
@@ -16,6 +18,11 @@ LONG = {f"test_{name}.py" for name in LONG.split()}
 def pytest_collection_modifyitems(items):
     """After the notebooks the long files: a long one at the end would leave a processor without work."""
     items.sort(key=lambda item: 0 if item.path.suffix == ".ipynb" else 1 if item.path.name in LONG else 2)
+
+
+def pytest_unconfigure():
+    """As it ends Python would look through all objects for those that nothing needs any more: seconds, after so many imports."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
