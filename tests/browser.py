@@ -49,7 +49,7 @@ def jupyterlab(folder, scratch, config=""):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
     command += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
-    command += ["--KernelManager.shutdown_wait_time=0.2"]  # a kernel that is left takes its time to tidy up
+    command += ["--KernelManager.shutdown_wait_time=0.2"]  # seconds; by itself a kernel that is left takes two
     environment = {**os.environ, **{name: str(scratch / part) for name, part in state.items()}}
     environment["JUPYTER_CONFIG_PATH"] = str(config)
     log = scratch / "jupyterlab.log"
