@@ -146,7 +146,7 @@ ax.set(title="The loss falls", xlabel="step", ylabel="loss, nats")
 show(fig, alt={ALT!r})
 assert not pyplot.get_fignums()"""
     notebook = new_notebook(cells=[new_code_cell(source.replace("MAKE", make)) for make in ("figure()", "pyplot.subplots()")])
-    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=120, shutdown_kernel="immediate").execute()
     for cell in notebook.cells:
         (output,) = cell.outputs
         assert output.metadata["image/png"]["alt"] == ALT and output.data["text/plain"] == f"Figure: {ALT}"

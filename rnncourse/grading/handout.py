@@ -98,6 +98,7 @@ def _in_a_kernel(data, released, name):
         allow_errors=True,
         kernel_name="python3",
         interrupt_on_timeout=True,
+        shutdown_kernel="immediate",
     ).execute(env={**os.environ, "TQDM_DISABLE": "1"})
     if seed.outputs:  # it says nothing unless it fails
         stop(f"the checks could not be loaded: {seed.outputs[0].get('ename')}: {seed.outputs[0].get('evalue')}")
