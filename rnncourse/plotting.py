@@ -150,10 +150,11 @@ def check_figure(fig, alt):
 
 def to_png(fig):
     """The figure as PNG bytes, in 256 colours: a third of the size, and notebooks keep all their figures."""
-    full, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(full, format="png")
-    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
-    return small.getvalue()
+    canvas, png = FigureCanvasAgg(fig), io.BytesIO()
+    canvas.draw()  # savefig would draw twice: once for the layout
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(png, format="png", optimize=True)
+    return png.getvalue()
 
 
 def check_axis(name, values):
