@@ -50,8 +50,8 @@ def killed(times, folder, earliest, latest):
 def test_killed_at_any_moment_of_the_marking_it_loses_nothing(tmp_path):
     with submitting.one_zygote(tmp_path) as zygote:
         zygote.connect()[0].close()  # it is there already, so that most moments lie in the marking
-        killed(18, tmp_path, 0.05, 0.6)
+        killed(19, tmp_path, 0.05, 0.6)
 
 
 def test_killed_with_the_process_that_runs_the_submissions_it_loses_nothing(tmp_path):
-    killed(2, tmp_path, 0.4, 0.9)
+    killed(1, tmp_path, 0.4, 0.9)
