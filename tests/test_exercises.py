@@ -602,7 +602,7 @@ def test_what_everybody_is_asked_is_left_as_it_was(exercise):
         check_answer(exercise, exercise.reference)
         asked = exercises.checking._drawn[exercise.name]
         before = copy.deepcopy(asked)
-        for answer in [exercise.reference, *(mistake.answer for mistake in exercise.mistakes)]:
+        for answer in [exercise.reference, *(mistake.answer for mistake in exercise.mistakes[:3])]:
             check_answer(exercise, answer)
         assert exercises.checking._drawn[exercise.name] is asked and len(asked) == exercise.trials
         for trial, was in zip(asked, before):

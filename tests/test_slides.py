@@ -20,7 +20,6 @@ COMPLAINTS = """async () => {
   for (const slide of Reveal.getSlides()) {
     const {h, v} = Reveal.getIndices(slide);
     Reveal.slide(h, v, 99);
-    await new Promise(requestAnimationFrame);
     await Promise.allSettled([...slide.querySelectorAll("img")].map(img => img.decode()));
     if (Reveal.getCurrentSlide() !== slide) complaints.push(`${h}.${v}: is not reached`);
     shown.add(slide);
