@@ -205,10 +205,11 @@ class Explorer:
         slider.press("ArrowRight" if high - now >= now - low else "ArrowLeft")
 
     def latency(self, slider):
-        """Milliseconds from a key press to the frame that shows the new picture."""
+        """Press; the milliseconds to the frame that shows the new picture. An error if there is none within ten seconds."""
         self.box.evaluate(
-            """box => { window.redraw = new Promise(done => {
+            """box => { window.redraw = new Promise((done, fail) => {
                 let pressed;
+                setTimeout(() => fail(new Error("no new picture in 10 s")), 10000);
                 document.addEventListener("keydown", () => { pressed = performance.now(); }, {capture: true, once: true});
                 new MutationObserver(async (changes, observer) => {
                     const img = changes.flatMap(c => [c.target, ...c.addedNodes]).find(e => e.tagName == "IMG");
