@@ -124,6 +124,12 @@ def test_each_section_s_row_of_the_syllabus_is_its_notes(path, decks):
         assert question is None or f"<strong>ask:</strong> {question[1]}" in page
 
 
+def test_a_widget_is_shown_as_its_text(tmp_path):
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": "explore_unit(): it moves"}
+    page = written(tmp_path, new_code_cell("explore_unit()", outputs=[new_output("display_data", widget)])).read_text()
+    assert "explore_unit(): it moves" in page and "widget-view" not in page
+
+
 def test_nothing_is_left_out_but_what_draws():
     source = "a = 1\nfig, ax = figure()\nax.plot(a)\nshow(fig, 'a line')\n\nclaim('a is 1', a == 1)"
     assert slides.without_drawing(source) == "a = 1\n\n\nclaim('a is 1', a == 1)"

@@ -22,6 +22,7 @@ from latex2mathml.converter import convert
 from nbconvert.exporters import HTMLExporter, SlidesExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
@@ -162,6 +163,7 @@ class Deck(SlidesExporter):
     def default_filters(self):
         yield from super().default_filters()
         yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3")
+        yield "filter_data_type", WidgetsDataTypeFilter({}, parent=self)  # a widget, which needs a kernel, as its text
         yield "clean_html", lambda code: code  # the course's own, escaped when it was coloured: a third of the time
 
     def from_notebook_node(self, notebook, resources=None, **options):
