@@ -41,7 +41,6 @@ LOOK = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
-    "savefig.dpi": 100,
 }
 matplotlib.rcParams.update(LOOK)
 
@@ -150,7 +149,7 @@ def check_figure(fig, alt):
 
 def to_png(fig):
     """The figure as PNG bytes, in 256 colours: a third of the size, and notebooks keep all their figures."""
-    canvas, png = FigureCanvasAgg(fig), io.BytesIO()
+    canvas, png = FigureCanvasAgg(fig), io.BytesIO()  # one that has pixels, whatever pyplot drew on
     canvas.draw()  # savefig would draw twice: once for the layout
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     image.quantize(256, dither=Image.Dither.NONE).save(png, format="png", optimize=True)

@@ -12,12 +12,12 @@ settings.register_profile("course", deadline=None)
 settings.load_profile("course")
 
 LONG = "applications browser exercises formgrader grading grading_killed initialization notebooks release slides training widgets"
-LONG = {f"test_{name}.py" for name in LONG.split()}
 
 
 def pytest_collection_modifyitems(items):
     """After the notebooks the long files: a long one at the end would leave a processor without work."""
-    items.sort(key=lambda item: 0 if item.path.suffix == ".ipynb" else 1 if item.path.name in LONG else 2)
+    long = {f"test_{name}.py" for name in LONG.split()}
+    items.sort(key=lambda item: 0 if item.path.suffix == ".ipynb" else 1 if item.path.name in long else 2)
 
 
 def pytest_unconfigure():
