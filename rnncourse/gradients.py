@@ -12,7 +12,7 @@ step. Products are kept as a matrix of entries up to 1 and the logarithm of a sc
 import torch
 from torch import nn
 
-from rnncourse.arguments import check_choice
+from rnncourse.arguments import check_choice, check_whole
 from rnncourse.bptt import NONLINEARITIES
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.training import Together, WithReadout
@@ -47,7 +47,8 @@ def state_gradients(model, x, loss, cell=False):
     ``model`` is a ``VanillaRNN`` (whose engine has them at hand), a ``WithReadout``, a bare ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``
     with batch_first, or any module that maps (x, state) to (outputs, state) and reads its outputs from the very tensor that it
     returns as its state. All but the first run a step at a time, since a layer does not hand out what flows between its steps.
-    Of stacked layers, the top one counts. ``cell=True`` gives dL/dc_t of an LSTM's cell, by way of h_t = o_t tanh(c_t) too.
+    Of stacked layers, the top one counts. ``cell=True`` gives dL/dc_t of an LSTM's cell, by way of h_t = o_t tanh(c_t) too (and
+    NaN where c_t is exactly 0, since h_t = 0 does not tell o_t).
     ``loss`` returns one number, or one a model. The model is left as it was: its parameters' ``.grad``, its flags, the dL/dh_t
     of its own last backward pass.
     """
@@ -165,14 +166,18 @@ def lyapunov_exponents(J, warmup=0, count=None):
     An orthonormal frame is sent through the Jacobians and made orthonormal again at every step, J_t Q = Q' R; the mean of
     log |R_ii| tends to exponent i. Returns running means (..., T - warmup, n): the last row is the estimate, its difference
     from rows before it says how far to trust it. The first ``warmup`` steps turn the frame, which starts in random directions
-    (always the same), and are not counted. ``count`` asks for the largest exponents alone, which is faster.
+    (always the same), and are not counted. ``count`` asks for the largest exponents alone, (..., T - warmup, count), which is
+    faster.
     """
     _check_jacobians(J)
     T, n = J.shape[-3], J.shape[-1]
-    if not 0 <= warmup < T:
+    check_whole("warmup", warmup, 0)
+    if warmup >= T:
         raise ValueError(f"warmup: expected 0 to {T - 1}, fewer than the {T} steps, got {warmup}")
     if count is not None and count not in range(1, n + 1):
         raise ValueError(f"count: expected 1 to {n}, the size of J, or None for all, got {count!r}")
+    if count is not None:
+        check_whole("count", count)  # 2.0 is in the range
     start = torch.randn(n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     Q = torch.linalg.qr(start[:, :count]).Q.to(J)
     growth = []
@@ -201,7 +206,9 @@ def log_slope(norms, first, last):
     ``norms[..., t]`` belongs to step t; lag k is step T - 1 - k. Natural logarithm: -0.5 means a factor of e^-0.5 a step.
     """
     T = norms.shape[-1]
-    if not 0 <= first < last < T:
+    check_whole("first", first, 0)
+    check_whole("last", last, 0)
+    if not first < last < T:
         raise ValueError(f"first and last: expected lags with 0 <= first < last < {T}, got {first} and {last}")
     lags = torch.arange(first, last + 1, dtype=norms.dtype, device=norms.device)
     logs = norms.flip(-1)[..., first : last + 1].log()

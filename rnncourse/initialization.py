@@ -100,7 +100,8 @@ def keep_orthogonal_(model, map="cayley"):
     check_choice("map", map, MAPS)
     check_free(model)
     W_hh = model.W_hh.weight.detach()
-    if (off := orthogonality_error(W_hh).max()) > 1e-4:
+    off = orthogonality_error(W_hh).max()
+    if not off <= 1e-4:  # and not off > 1e-4, which NaN is not either
         raise ValueError(f"W_hh: expected an orthogonal matrix, WᵀW = I to 1e-4, got {off:.2g}; initialize_ it first")
     if map == "cayley":
         parametrize.register_parametrization(model.W_hh, "weight", Cayley(W_hh))

@@ -24,7 +24,8 @@ ENGINES = ("bptt", "loop")
 def unroll_loop(x, h_prev, W_xh, b_h, W_hh, nonlinearity="tanh", keep=None):
     """The states h_1 ... h_T, one step after another, as the formula says. Same arguments and shapes as ``bptt.unroll``.
 
-    Autograd differentiates it, any number of times. It can't fill ``keep``: raises ``ValueError`` if it is given.
+    (But for a name: the second is ``h_prev`` here, which each step replaces, and ``h_0`` there and in the errors.) Autograd
+    differentiates it, any number of times. It can't fill ``keep``: raises ``ValueError`` if it is given.
     """
     if keep is not None:
         raise ValueError('dL/dh_t is kept by the engine alone: use engine="bptt", or retain_grad on each state')

@@ -398,7 +398,8 @@ def course_prose(folder=None):
     ``folder`` holds the notebooks; without it, the course's own folder ``notebooks``, beside the package.
     """
     folder = Path(__file__).parent.parent / "notebooks" if folder is None else Path(folder)
-    files = [path for number in range(1, 7) for path in sorted(folder.glob(f"{number:02d}_*.ipynb"))]
+    found = [sorted(folder.glob(f"{number:02d}_*.ipynb"), key=lambda path: len(path.name)) for number in range(1, 7)]
+    files = [paths[0] for paths in found if paths]  # JupyterLab's "-Copy1" makes a name longer: a copy is read by nobody
     if len(files) < 6:
         raise FileNotFoundError(
             f"the notebooks 01 to 06 are not all in {folder}: found {[path.name for path in files]}. Clone the course with its "

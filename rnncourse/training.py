@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from rnncourse.arguments import check_choice, check_positive, check_whole
+from rnncourse.arguments import check_choice, check_finite, check_positive, check_whole
 from rnncourse.bptt import chunks
 from rnncourse.compiler import put_off
 from rnncourse.recurrence import check_seeds
@@ -31,11 +31,12 @@ TRAINING, HELD_OUT = 2**30, 2**31
 
 @dataclass
 class History:
-    """What a run left behind. With several models, every entry has an axis of models, last.
+    """What a run left behind. With several models, every tensor has an axis of models, last; what is no tensor is of all.
 
-    ``loss`` and ``grad_norm`` (before clipping): one row a step; ``evaluated`` the steps at which the held-out
-    ``eval_loss`` and ``accuracy`` (None for real-valued targets) were measured; ``reached`` the step at which the target was
-    met, -1 if never; ``diverged`` the step at which loss or gradient ceased to be finite, -1 if never.
+    ``loss`` and ``grad_norm`` (before clipping): one row a step; ``evaluated`` the steps, a list, at which the held-out
+    ``eval_loss`` and ``accuracy`` (None for real-valued targets; both None before a first evaluation) were measured, a row for
+    each; ``reached`` the step at which the target was met, -1 if never; ``diverged`` the step at which loss or gradient ceased to
+    be finite, -1 if never; ``seconds`` how long it took, and ``message`` what was printed of models that diverged, "" if none did.
     """
 
     loss: torch.Tensor = None
@@ -53,11 +54,13 @@ class Together(nn.Module):
     """Independent models of any kind as one, a seed each: what ``VanillaRNN(..., seeds=...)`` is for ``nn.LSTM`` and others.
 
     ``make()`` builds a model that maps x (batch, seq_len, input_size) and a state to (outputs, state). It runs them one
-    after another; the state is a tuple of theirs.
+    after another; the state is a tuple of theirs. An x without an axis of models goes to each of them.
     """
 
     def __init__(self, make, seeds):
         super().__init__()
+        if seeds is None:  # one model, to check_seeds: there would be nothing to put together
+            raise TypeError("seeds: expected whole numbers, such as range(5), got None")
         self.seeds = check_seeds(seeds)
         self.models = nn.ModuleList()
         for seed in self.seeds:
@@ -66,9 +69,15 @@ class Together(nn.Module):
                 self.models.append(make())
 
     def forward(self, x, state=None):
-        x = x.expand(len(self.models), *x.shape) if x.dim() == 3 else x
-        states = [None] * len(self.models) if state is None else state
-        outputs, states = zip(*[model(x_s, h_s) for model, x_s, h_s in zip(self.models, x, states)])
+        count = len(self.models)
+        if x.dim() < 3 or tuple(x.shape[:-3]) not in ((), (count,)):
+            expected = f"(batch, seq_len, input_size) or ({count}, batch, seq_len, input_size)"
+            raise ValueError(f"x: expected shape {expected}, got {tuple(x.shape)}")
+        if state is not None and len(state) != count:
+            raise ValueError(f"state: expected {count}, one for each model, or None, got {len(state)}")
+        x = x.expand(count, *x.shape[-3:])
+        states = [None] * count if state is None else state
+        outputs, states = zip(*[model(x_s, h_s) for model, x_s, h_s in zip(self.models, x, states, strict=True)])
         return torch.stack(outputs), states
 
 
@@ -92,12 +101,18 @@ def train(
 ):  # fmt: skip
     """Train ``model`` on fresh batches of ``task`` for at most ``steps`` batches; returns a ``History``.
 
-    A model with ``seeds`` (``VanillaRNN(..., seeds=...)``, ``Together``) is several: each has its own data, from its own seed,
-    its own clipping and optimizer state, and learns what it would learn alone. ``clip_norm`` bounds the norm of each
-    model's gradient, ``clip_value`` each of its components. ``chunk`` trains by truncated BPTT, one update a chunk, with the
-    state carried on or (``carry=False``) reset. ``after_step(step, model)`` runs after each update. The run ends early when
-    every model has met the target on held-out data, or when every loss has become NaN or inf: then it says at which step, and
+    A model with ``seeds`` (``VanillaRNN(..., seeds=...)``, ``Together``) is several: each has its own data, from its own seed
+    (a single model's come from ``seed``), its own clipping and optimizer state, and learns what it would learn alone.
+    ``optimizer`` is "adam", "adamw", "sgd" or "adagrad", ``lr`` its learning rate. ``clip_norm`` bounds the norm of each model's
+    gradient, ``clip_value`` each of its components. ``chunk`` trains by truncated BPTT, one update a chunk, with the state carried
+    on or (``carry=False``) reset. ``after_step(step, model)`` runs after each update.
+
+    Every ``evaluate_every`` steps, and after the last, loss and accuracy are measured on ``eval_size`` held-out sequences, always
+    the same. The run ends early when every model has met the target on them, an accuracy of at least ``target_accuracy`` or a loss
+    of at most ``target_loss``, or when the loss or gradient of every model has become NaN or inf: then it says at which step, and
     the history up to there stays. The same seed gives the same run.
+
+    ``ValueError`` for an option that can't be, a model without parameters, and a task that asks nothing.
     """
     check_choice("optimizer", optimizer, tuple(OPTIMIZERS))
     counts = {"steps": steps, "batch_size": batch_size, "evaluate_every": evaluate_every, "eval_size": eval_size}
@@ -106,10 +121,14 @@ def train(
     check_positive("lr", lr)
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise ValueError(f"target_accuracy: expected a share, above 0 and at most 1, got {target_accuracy!r}")
-    for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+    for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value), ("target_loss", target_loss)):
         if bound is not None:
             check_positive(name, bound)
+    if target_loss is not None:
+        check_finite("target_loss", target_loss)  # at infinity every model would be done
     parameters = list(model.parameters())
+    if not parameters:
+        raise ValueError(f"model: expected one with parameters to train, got {model}")
     place = {"device": parameters[0].device, "dtype": parameters[0].dtype}
     seeds = getattr(model, "seeds", None)
     generators, others = ([torch.Generator().manual_seed(s + k) for s in seeds or [seed]] for k in (TRAINING, HELD_OUT))

@@ -1,7 +1,13 @@
 """The benchmarks' own arithmetic: what is timed and in which order, the ratios, and that a page holds them. No time is asserted."""
 
+import ast
+import contextlib
+import io
 import math
+import re
+from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import pytest
 import torch
@@ -64,3 +70,37 @@ def test_all_names_padded_at_once_are_the_names_padded_one_by_one():
     names = bench.PaddedNames(bench.names_text(), 16)
     for whole, one_by_one in zip(names.whole(), zip(*names), strict=True):
         assert torch.equal(whole, torch.stack(one_by_one))
+
+
+def test_several_seeds_divides_the_times_of_its_own_table(monkeypatch):
+    tables = []
+    monkeypatch.setattr(bench, "print_table", lambda title, table: tables.append(table))
+    bench.several_seeds(seconds=0)
+    (table,) = tables
+    assert (table > 0).all(axis=None) and len(table) == 3
+    assert table["one by one/together"].tolist() == pytest.approx((table["one by one"] / table["together"]).tolist())
+
+
+def test_marking_says_how_many_times_as_fast_each_is_as_nbgrader(monkeypatch, tmp_path):
+    """With both kinds of marking replaced by the time and the marks that they might have come to."""
+    from rnncourse.grading import bench as marking  # here: nbgrader takes a second
+
+    room = SimpleNamespace(name="tiny", spent=6.0, run=lambda: None)
+    monkeypatch.setattr(marking, "Class", lambda *places, workers: room)
+    monkeypatch.setattr(marking, "with_nbgrader", lambda *places: (8.0, {"student-000": {"cell": 1.0}}))
+    monkeypatch.setattr(marking.course, "open_gradebook", lambda folder: contextlib.nullcontext())
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "tiny_SOLVED.ipynb")
+    for mark in (1.0, 0.0):
+        ours = {f"student-00{i}": {"cell": {"auto": mark}} for i in range(3)}
+        monkeypatch.setattr(marking.course, "marks", lambda gradebook, name: ours)
+        table, same = marking.marking(count=3, peers=1, source=tmp_path / "tiny_SOLVED.ipynb")
+        assert table["submissions"].tolist() == [3, 1] and same is (mark == 1.0)
+        assert table["s each"].tolist() == [2.0, 8.0] and table["times as fast"].tolist() == [4.0, 1.0]
+
+
+def test_the_peak_of_memory_is_in_bytes():
+    (peak,) = [node for node in ast.parse(bench.PEAK).body if isinstance(node, ast.FunctionDef)]
+    status = "VmPeak:\t   99999 kB\nVmHWM:\t    2048 kB\n"
+    names = {"re": re, "sys": SimpleNamespace(platform="linux"), "open": lambda path: io.StringIO(status)}
+    exec(compile(ast.Module([peak], []), "peak", "exec"), names)
+    assert names["peak"]() == 2048 * 1024

@@ -1,6 +1,11 @@
 """environment.yml asks conda for what pyproject.toml asks pip for: the same packages, bounds and Python."""
 
+import ast
+import os
+import shutil
+import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -84,3 +89,43 @@ def test_a_difference_is_found(dependencies, expected):
 def test_the_course_itself_must_be_installed():
     with pytest.raises(AssertionError, match="course itself"):
         conda_needs({"dependencies": ["python>=3.10", {"pip": ["names>=0.3"]}]})
+
+
+def imported():
+    """The first names of what the package imports, anywhere in it."""
+    for path in (ROOT / "rnncourse").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.partition(".")[0]
+
+
+def test_the_course_imports_nothing_that_is_installed_for_its_tests_alone():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = packages_distributions()
+    needed = {package.lower() for name in set(imported()) for package in found.get(name, [])}
+    assert "torch" in needed
+    assert needed & bounds(pyproject["project"]["optional-dependencies"]["test"]).keys() == set()
+
+
+TOOLS = "bash dirname mktemp rm ls id"  # what .ci/run calls, but for apt-get, which would install
+
+
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("bash"), reason="no bash here")
+@pytest.mark.parametrize("browser", ["chromium", "chromium-browser", "google-chrome", "chrome", None])
+def test_the_whole_run_knows_each_chromium_keeps_the_status_and_leaves_nothing(browser, tmp_path):
+    for folder in ("bin", "tmp", "course/.ci"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / "course" / ".ci")
+    for name in TOOLS.split():
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    for name, script in {"make": 'echo "$PWD"; exit 7', browser or "no-browser": "exit 1"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {**os.environ, "PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(["bash", tmp_path / "course/.ci/run"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout.splitlines()[-1] == str((tmp_path / "course").resolve())
+    assert ("chromium" in done.stdout.replace(str(tmp_path), "")) == (browser is None)
+    assert list((tmp_path / "tmp").iterdir()) == []

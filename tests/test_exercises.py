@@ -22,6 +22,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from rnncourse import exercises
 from rnncourse.exercises import EXERCISES, Exercise, Mistake, check, hint, solution
 from rnncourse.exercises.checking import Raised, check_answer, difference, time_limit
+from rnncourse.exercises.inputs import whole
 
 FUNCTIONS = {name: exercise for name, exercise in EXERCISES.items() if exercise.inputs is not None}
 SEEDS = range(2)
@@ -54,7 +55,8 @@ def test_every_mistake_is_caught_with_its_own_message(exercise):
                 start, told = result.message.partition(":")[0], f"({told})"
                 assert start.startswith("your function raised ") and result.message.endswith(f" {told}"), (number, seed)
                 result = replace(result, message=told)
-            assert (result.status, result.score, result.message) == ("wrong", 0.0, told), (number, seed)
+            assert (result.status, result.score, result.message) == ("wrong", mistake.credit, told), (number, seed)
+    assert all(0 <= mistake.credit < 1 for mistake in exercise.mistakes)
 
 
 @every_exercise
@@ -330,6 +332,37 @@ def test_a_wrong_plot_does_not_stay_below_its_message():
 
     assert "logarithmic" in check_answer(EXERCISES["plot_gradient_norms"], linear).message
     assert not plt.get_fignums()
+
+
+def norms_after_a_line_at_one(norms):
+    fig, ax = plt.subplots()
+    ax.axhline(1.0)
+    ax.semilogy(range(1, len(norms) + 1), norms)
+    ax.set(title="The gradient through time", xlabel="time step", ylabel="norm")
+    return ax
+
+
+def test_a_plot_may_have_a_line_of_reference_before_its_norms():
+    for seed in SEEDS:
+        result = check_answer(EXERCISES["plot_gradient_norms"], norms_after_a_line_at_one, seed)
+        assert result.status == "correct", result.message
+
+
+def test_a_share_near_a_half_is_asked_for():
+    """At the last distance both verbs are of the right number, other words: who knows the number can but guess."""
+    exercise = EXERCISES["agreement_experiment"]
+    for seed in SEEDS:
+        _, _, tests, _, _ = arguments(exercise, seed)
+        plural = [[(words >= 7, words) for words in (right, wrong)] for _, right, wrong in tests]  # 5, 6 singular | 7, 8 plural
+        alike = [bool((right == wrong).all()) for (right, _), (wrong, _) in plural]
+        assert alike == [False, False, True]
+        assert all((right != wrong).all() for (_, right), (_, wrong) in plural)
+        assert all(set(words.tolist()) == {5, 6, 7, 8} for pair in plural for _, words in pair)
+
+
+def test_whole_numbers_come_from_both_ends_and_between():
+    generator = torch.Generator().manual_seed(0)
+    assert {whole(generator, 2, 4) for _ in range(100)} == {2, 3, 4}
 
 
 # -- check, hint, solution -----------------------------------------------------------------------------------------
@@ -742,3 +775,9 @@ def test_what_is_a_difference(given, expected, words):
     assert words in told
     if isinstance(expected, str):
         assert expected not in told  # the answer is not given away
+
+
+def test_the_tolerance_is_of_the_largest_entry_and_below_one_of_one():
+    assert difference(0.1 + 5e-6, 0.1, 1e-5) == difference(100 + 5e-4, 100.0, 1e-5) == ""
+    assert difference(torch.tensor([100, 0.1005]), torch.tensor([100, 0.1]), 1e-5) == ""
+    assert difference(0.1 + 2e-5, 0.1, 1e-5) and difference(100 + 2e-3, 100.0, 1e-5)

@@ -409,6 +409,7 @@ def test_log_slope_is_numpy_s_least_squares():
     lags = np.arange(3, 16)
     expected = np.polyfit(lags, norms.flip(0).log().numpy()[3:16], 1)[0]
     assert log_slope(norms, 3, 15).item() == pytest.approx(expected)
+    assert log_slope(norms, np.int64(3), np.int64(15)) == log_slope(norms, 3, 15)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -456,6 +457,8 @@ X = torch.randn(2, 4, 3)
         (lambda: lyapunov_exponents(SQUARE.expand(5, 3, 3), warmup=-1), "warmup"),
         (lambda: lyapunov_exponents(SQUARE.expand(5, 3, 3), count=0), "count: expected 1 to 3.*got 0"),
         (lambda: lyapunov_exponents(SQUARE.expand(5, 3, 3), count=4), "count: expected 1 to 3.*got 4"),
+        (lambda: lyapunov_exponents(SQUARE.expand(5, 3, 3), count=2.0), "count: expected a whole number.*got 2.0"),
+        (lambda: lyapunov_exponents(SQUARE.expand(5, 3, 3), warmup=1.5), "warmup: expected a whole number.*got 1.5"),
         (lambda: spectral_norm(FLAT), "W: expected a square matrix"),
         (lambda: spectral_radius(FLAT), "W: expected a square matrix"),
         (lambda: spectral_radius(NAN), "W: expected finite numbers"),
@@ -464,6 +467,9 @@ X = torch.randn(2, 4, 3)
         (lambda: bare_rnn(torch.ones(2, 2, 3, 3)), r"W_hh: expected \(n, n\) or \(models, n, n\)"),
         (lambda: log_slope(torch.ones(10), 0, 10), "first and last.*< 10, got 0 and 10"),
         (lambda: log_slope(torch.ones(10), 5, 5), "got 5 and 5"),
+        (lambda: log_slope(torch.ones(10), -1, 5), "first: expected a whole number of at least 0, got -1"),
+        (lambda: log_slope(torch.ones(10), 0.0, 5), "first: expected a whole number of at least 0, got 0.0"),
+        (lambda: log_slope(torch.ones(10), 0, 5.5), "last: expected a whole number of at least 0, got 5.5"),
         (lambda: state_gradients(VanillaRNN(3, 4, 2), X, lambda y: y.mean(dim=0)), "loss: expected one number"),
         (lambda: state_gradients(nn.RNN(3, 4), X, squared_error), "batch_first=True"),
         (lambda: state_gradients(nn.RNN(3, 4, batch_first=True, bidirectional=True), X, squared_error), "one direction"),

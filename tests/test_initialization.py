@@ -321,6 +321,19 @@ def test_a_refused_model_is_left_as_it_was():
     assert not parametrize.is_parametrized(model.W_hh)
 
 
+@pytest.mark.parametrize("map", MAPS)
+def test_orthogonal_to_rounding_is_orthogonal_enough_and_no_more(map):
+    Q = recurrent_matrix("orthogonal", 8)
+    noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    model = VanillaRNN(3, 8, 2)
+    for W in (1.0002 * Q, Q.masked_fill(noise == noise.max(), math.nan)):
+        model.W_hh.weight.data = W
+        with pytest.raises(ValueError, match="W_hh: expected an orthogonal matrix, .* got (0.0004|nan)"):
+            keep_orthogonal_(model, map)
+    model.W_hh.weight.data = Q + 1e-6 * noise
+    assert orthogonality_error(keep_orthogonal_(model, map).W_hh.weight.detach()) < 1e-4
+
+
 def test_every_parameter_of_a_skip_rnn_begins_within_one_over_sqrt_H():
     torch.manual_seed(0)
     for p in SkipRNN(3, 64, skip=2).parameters():

@@ -639,6 +639,17 @@ def test_a_vowel_is_strong_at_its_formants_and_silent_between_harmonics(name):
     assert len(peaks) == 3 and all(abs(p - f) <= 60 for p, f in zip(peaks, FORMANTS[name]))
 
 
+def test_formants_are_those_of_men_in_peterson_and_barney_1952():
+    assert FORMANTS == {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "u": (300, 870, 2240)}
+
+
+def test_a_vowel_is_half_as_strong_80_hz_from_a_formant():
+    level = torch.fft.rfft(vowel("i", seconds=0.5, rate=8000, pitch=10).double()).abs()  # every 2 Hz
+    for formant in (270, 2290):  # the others are far: together they add less than a hundredth
+        for beside in (formant - 80, formant + 80):
+            assert level[beside // 2] / level[formant // 2] == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_vowel_of_other_sizes():
     assert vowel("i", seconds=0.1, rate=16_000).shape == (1600,)
     assert not torch.allclose(vowel("a"), vowel("u"))
@@ -775,6 +786,15 @@ def test_prose_is_the_markdown_of_notebooks_1_to_6_and_nothing_else(tmp_path):
     assert prose[0] == "paragraph number 1 says _ and _, and gives a link." and [p[17] for p in prose] == list("1") + [prose[1][17]] + list("3456")
 
 
+def test_prose_has_no_word_of_a_fenced_block(tmp_path):
+    before, after = ("{} the block there is a paragraph, long enough to count.".format(word) for word in ("Before", "After"))
+    block = "```python\ncode = 'more than forty characters of words in a line'\n\nmore = 'and as many after an empty line'\n```"
+    notebook(tmp_path, "01_a.ipynb", ("markdown", f"{before}\n\n{block}\n\n{after}\n\n{block}\n"), ("markdown", block))
+    for number in range(2, 7):
+        notebook(tmp_path, f"0{number}_a.ipynb")
+    assert course_prose(tmp_path) == [before.lower(), after.lower()]
+
+
 def test_prose_without_the_notebooks_says_what_is_missing(tmp_path):
     notebook(tmp_path, "01_a.ipynb")
     with pytest.raises(FileNotFoundError, match=r"not all in .*: found \['01_a.ipynb'\]. Clone the course"):
@@ -817,6 +837,13 @@ def test_the_exercise_on_chance_agrees_with_the_task():
     reference = EXERCISES["copy_memory_chance"].reference
     for T, S, k in [(20, 10, 8), (1, 1, 2), (100, 3, 5)]:
         assert math.isclose(reference(T, S, k), CopyMemory(T, S, k).chance_loss)
+
+
+def test_the_exercise_on_chance_asks_for_sizes_that_tell_the_formulas_apart():
+    """With one symbol, S ln k is ln k; and chance among few symbols lies near what some mistakes give."""
+    generator = seeded()
+    sizes = [EXERCISES["copy_memory_chance"].inputs(generator) for _ in range(200)]
+    assert min(S for _, S, _ in sizes) == 2 and min(k for _, _, k in sizes) == 4
 
 
 def test_the_exercise_on_windows_agrees_with_the_package():

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rnncourse import training
+from rnncourse.compiler import Later
 from rnncourse.recurrence import VanillaRNN
 from rnncourse.sequences import Adding, CopyMemory, Echo, Latch
 from rnncourse.training import OPTIMIZERS, TRAINING, Together, WithReadout, clip_norm_, evaluate, gradient_norm, train
@@ -336,6 +337,18 @@ def test_a_run_that_diverges_ends_and_says_when_and_what_to_try(capsys):
     assert capsys.readouterr().out == history.message + "\n"
 
 
+def test_of_several_that_diverge_the_first_step_is_told():
+    breaks = {3: SEEDS[2], 5: SEEDS[0]}  # after which step whose weights break: the loss is then NaN or inf in the next
+
+    def after_step(step, model):
+        if step in breaks:
+            model.W_hy.weight.data[SEEDS.index(breaks[step])] = torch.inf
+
+    history = train(rnns(), Latch(4), 8, after_step=after_step)
+    assert history.diverged.tolist() == [6, -1, 4] and len(history.loss) == 8
+    assert " for 2 of 3 seeds, first at step 4." in history.message
+
+
 def test_a_run_that_starts_broken_ends_at_its_first_step():
     history = train(broken(), Adding(4), 50)
     assert history.diverged.tolist() == [1, 1, 1] and len(history.loss) == 1 and history.eval_loss is None
@@ -402,6 +415,10 @@ def test_a_state_that_diverges_between_chunks_ends_that_seed_alone():
         ({"clip_norm": 0}, "clip_norm: expected a positive number, got 0"),
         ({"clip_value": -1.0}, "clip_value: .* got -1.0"),
         ({"clip_norm": "1"}, "clip_norm: .* got '1'"),
+        ({"target_loss": 0}, "target_loss: expected a positive number, got 0"),
+        ({"target_loss": "0.1"}, "target_loss: expected a positive number, got '0.1'"),
+        ({"target_loss": float("nan")}, "target_loss: .* got nan"),
+        ({"target_loss": float("inf")}, "target_loss: expected a finite number, got inf"),
         ({"chunk": 0}, "length: expected a whole number of at least 1, got 0"),
         ({"target_accuracy": 99}, "target_accuracy: expected a share, .* got 99"),
         (
@@ -424,10 +441,32 @@ def test_a_task_that_asks_nothing_is_refused():
         train(rnns(), task, 2)
 
 
-@pytest.mark.parametrize("seeds, error", [([], ValueError), (3, TypeError), (["a"], TypeError)])
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(ValueError, match=r"model: expected one with parameters to train, got Identity\(\)"):
+        train(nn.Identity(), Latch(4), 2)
+
+
+@pytest.mark.parametrize("seeds, error", [([], ValueError), (3, TypeError), (["a"], TypeError), (None, TypeError)])
 def test_together_needs_seeds(seeds, error):
-    with pytest.raises(error, match="seeds: expected .*, got"):
+    with pytest.raises(error, match="seeds: expected .*, got") as refused:
         Together(lstm, seeds)
+    assert seeds is not None or "expected None" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 4), (4, 5, 6, 4), (1, 5, 6, 4), (6, 4), (3, 1, 5, 6, 4)], ids=str)
+def test_together_gives_each_model_one_input_and_no_input_to_none(shape):
+    with pytest.raises(ValueError) as refused:
+        Together(lstm, SEEDS)(torch.zeros(shape))
+    assert str(refused.value) == f"x: expected shape (batch, seq_len, input_size) or (3, batch, seq_len, input_size), got {shape}"
+
+
+def test_together_gives_each_model_its_state():
+    model, x = Together(lstm, SEEDS), torch.randn(3, 5, 6, 4)
+    outputs, state = model(x, model(x)[1])
+    for s, one in enumerate(model.models):
+        assert torch.equal(outputs[s], one(x[s], one(x[s])[1])[0])
+    with pytest.raises(ValueError, match="state: expected 3, one for each model, or None, got 2"):
+        model(x, state[:2])
 
 
 def test_together_leaves_the_random_numbers_of_others_alone():
@@ -453,6 +492,7 @@ import inspect, sys
 import torch
 import rnncourse.training
 from rnncourse.compiler import Later, put_off
+from rnncourse.recurrence import VanillaRNN
 
 model = torch.nn.Linear(2, 2)
 for make in (torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad):
@@ -466,17 +506,34 @@ for make in (torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim
 print(torch.func.jacrev(torch.sin)(torch.zeros(1)).item())
 inspect.getmodule(inspect.currentframe())  # as a traceback does
 assert type(torch._dynamo) is Later, "the compiler was loaded"
+later = torch._dynamo
 print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item())
 assert type(torch._dynamo) is not Later and torch._dynamo is sys.modules["torch._dynamo"]
+real = torch._dynamo
+assert later.config is real.config and torch._dynamo is real is sys.modules["torch._dynamo"], "it was loaded twice"
 put_off()
+assert torch._dynamo is real
 import torch._dynamo.backends
 optimizer.step()
+# whether x has a NaN is a question that would break the graph of a VanillaRNN: compiling, it is not asked
+model, x = VanillaRNN(3, 4, 2), torch.randn(2, 5, 3)
+for engine in ("bptt", "loop"):
+    model.engine = engine
+    outputs, h_final = torch.compile(model, backend="eager", fullgraph=True)(x)
+    assert torch.equal(outputs, model(x)[0]) and torch.equal(h_final, model(x)[1]), engine
 """
 
 
 def test_the_compiler_is_not_loaded_until_something_is_compiled():
     done = subprocess.run([sys.executable, "-c", AN_OPTIMIZER], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, ["1.0", "2.0"]), done.stderr
+
+
+def test_what_is_kept_from_the_compiler_is_the_function_itself():
+    def f():
+        pass
+
+    assert Later.disable(f) is Later.disable()(f) is Later.disable(reason="none")(f) is f
 
 
 # -- the progress bar ----------------------------------------------------------------------------------------------
@@ -490,3 +547,23 @@ def test_a_bar_is_shown_unless_it_is_refused(progress, refused, shown, monkeypat
     monkeypatch.setattr(training, "tqdm", partial(tqdm, disable=refused))
     train(rnns(), Latch(4), 3, progress=progress)
     assert ("0/3" in screen.getvalue()) == shown
+
+
+@pytest.mark.parametrize("target", [None, 1e9], ids=["to the end", "early"])
+def test_the_bar_is_closed_at_the_end(target, monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        """tqdm also closes itself as it is forgotten, or drawn to its end; this one only where it is told to."""
+
+        def __iter__(self):
+            bars.append(self)
+            return iter(self.iterable)
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    history = train(rnns(), Latch(4), 3, evaluate_every=2, target_loss=target)
+    assert len(history.loss) == (3 if target is None else 2)
+    assert [vars(bar).get("closed", False) for bar in bars] == [True]
