@@ -167,7 +167,7 @@ def explore_bptt():
     fig, (left, right) = plotting.figure(columns=2, width=8.4, height=3.6)
     heat = left.imshow(np.zeros((H, T)), cmap=plotting.DIVERGING, aspect="auto", extent=(0.5, T + 0.5, H + 0.5, 0.5))
     left.grid(False)
-    left.set(title="$dL/dh_t$, unit by unit, from the last step back", xlabel="time step t", ylabel="hidden unit")
+    left.set(title="$dL/dh_t$ by unit: purple above zero, orange below", xlabel="time step t", ylabel="hidden unit")
     lines = {}
     for label, style in (
         ("immediate, $∂^+L/∂h_t$", {"marker": "o"}),
@@ -252,9 +252,10 @@ def explore_gradients():
         low, high = (next(s for s in scales if s >= extent) for extent in (-powers.min(), powers.max()))
         ax.set_ylim(-low, high)
         factor = norms[-1].item()
+        change = "kept its norm" if abs(factor - 1) < 0.005 else f"{'grew' if factor > 1 else 'shrank'} to {factor:.3g} times its norm"
         return (
             f"σ = {sigma:.3g}, ρ = {radius:.3g}, λ₁ = {round(exponent, 3) + 0.0:.3f}, that is a factor of {math.exp(exponent):.3g} a step. "
-            f"From step {length} back to step 1 the gradient {'grew' if factor > 1 else 'shrank'} to {factor:.3g} of its norm, "
+            f"From step {length} back to step 1 the gradient {change}, "
             f"{factor ** (1 / (length - 1)):.3g} a step; the bound allows {sigma ** (length - 1):.3g}."
         )
 
@@ -318,9 +319,9 @@ def describe_descent(rows, threshold):
     step = int(norms.argmax())
     clipped = int((norms > threshold).sum())
     return (
-        f"From w = {rows[0, 0]:.2f}, b = {rows[0, 1]:.2f}, after {len(norms)} steps: w = {w:.4g}, b = {b:.4g}{place}; the loss is "
+        f"From w = {rows[0, 0]:.2f}, b = {rows[0, 1]:.2f}, after {len(norms)} step{'s' * (len(norms) > 1)}: w = {w:.4g}, b = {b:.4g}{place}; the loss is "
         f"{loss:.2g}, the lowest on the way was {rows[:, 2].min():.2g}. The threshold {threshold:.3g} clipped {clipped} of "
-        f"{len(norms)} steps; the longest gradient, {norms[step]:.3g}, came at step {step}."
+        f"{len(norms)} step{'s' * (len(norms) > 1)}; the longest gradient, {norms[step]:.3g}, came at step {step}."
     )
 
 

@@ -317,9 +317,43 @@ def test_an_experiment_hands_over_the_network_that_was_asked_for(make):
 
 
 def test_a_model_that_breaks_in_the_judge_s_hands_is_the_learner_s():
-    model = VanillaRNN(9, 64, 8).double()
+    model = VanillaRNN(9, 64, 8)
+    model.nonlinearity = "sine"
     result = check_answer(EXERCISES["copy_experiment"], lambda test, steps, seed: (model, 1.0), 0)
-    assert result.message.startswith("what your function returned can't be used: TypeError: ")
+    assert result.message.startswith("what your function returned can't be used: ValueError: nonlinearity: expected ")
+
+
+def test_an_experiment_may_compute_in_float64():
+    def in_double(test, steps, seed):
+        torch.set_default_dtype(torch.float64)
+        try:
+            torch.manual_seed(seed)
+            model = VanillaRNN(9, 64, 8)
+            optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+            for _ in range(steps):
+                x, y = EXERCISES["copy_last_half"].reference(torch.randint(8, (32, test.shape[1])))
+                outputs = model(x.double())[0][:, -y.shape[1] :]
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(outputs.flatten(0, 1), y.flatten()).backward()
+                optimizer.step()
+            x, y = EXERCISES["copy_last_half"].reference(test)
+            return model, (model(x.double())[0][:, -y.shape[1] :].argmax(-1) == y).double().mean()
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    result = check_answer(EXERCISES["copy_experiment"], in_double, 0)
+    assert result.status == "correct", result.message
+
+
+def test_what_is_nearly_right_earns_a_part_of_the_points():
+    def untitled(norms):
+        fig = EXERCISES["plot_gradient_norms"].reference(norms)
+        fig.axes[0].set_title("")
+        return fig
+
+    result = check_answer(EXERCISES["plot_gradient_norms"], untitled, 0)
+    assert (result.status, repr(result)) == ("wrong", "1") and "(1 of 2 points)" in result._repr_html_()
+    assert repr(check_answer(EXERCISES["plot_gradient_norms"], lambda norms: norms, 0)) == "0"
 
 
 def test_the_score_sheet_adds_up_what_was_checked(monkeypatch, capsys):

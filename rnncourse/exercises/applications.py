@@ -226,6 +226,10 @@ ROLLING_RMSE = Exercise(
             "this is one number for all horizons: a forecast gets worse with its horizon, so return one number for each",
         ),
         Mistake(
+            lambda series, first, horizon: errors_asked(series, first, horizon)[::horizon].square().mean(dim=0).sqrt(),
+            "your origins lie `horizon` months apart: the origin rolls on a month at a time, and the forecasts overlap",
+        ),
+        Mistake(
             from_the_start,
             "your origins begin at 0: those before `first` belong to the training part, and are not asked",
         ),
@@ -329,7 +333,5 @@ INT8_ROW = Exercise(
         Mistake(from_zero, "you shifted the weights by their minimum: here 0 stays 0, and q has both signs"),
     ),
 )
-
-
 
 EXERCISES = (BITS, TEMPERATURE, ROLLING_RMSE, INT8_ROW)

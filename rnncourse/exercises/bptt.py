@@ -77,6 +77,15 @@ BACKWARD_STEP = Exercise(
             "dL/dh_t is right; for dL/da_t the slope multiplies all of it, the immediate part too",
         ),
         Mistake(
+            lambda da, im, h, W: (im + da @ W, (1 - h**2) * im),
+            "dL/dh_t is right; dL/da_t is the slope times all of dL/dh_t, not times its immediate part alone",
+        ),
+        Mistake(
+            lambda da, im, h, W: _then(im + W.T @ da, 1 - h**2),
+            "the sequences of the batch stand in rows: for a row v, the formula's W_hhᵀ v is v @ W_hh",
+            error="shapes cannot be multiplied",
+        ),
+        Mistake(
             lambda da, im, h, W: backward_step(da, im, h, W)[::-1],
             "both are right, in the wrong order: return dL/dh_t first, then dL/da_t",
         ),

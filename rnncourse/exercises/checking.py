@@ -29,11 +29,13 @@ class Mistake:
     """A typical wrong answer that runs, and what to tell its maker. For a value, ``answer`` is the value itself.
 
     For one that ends in an error, ``error`` is a pattern of its type and text: the message is added to one that fits.
+    ``credit`` is the share of the points that it earns all the same: what was asked is nearly there.
     """
 
     answer: object
     message: str
     error: str = ""
+    credit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,11 @@ class Result:
     message: str
     exercise: str = ""
     points: int = 1
+    credit: float = 0.0  # of an answer that is wrong
 
     @property
     def score(self):
-        return 1.0 if self.status == "correct" else 0.0
+        return 1.0 if self.status == "correct" else self.credit
 
     def __str__(self):
         return f"{SIGNS[self.status]} {self.message}"
@@ -129,7 +132,7 @@ def seed_all(assignment):
 
 def check_answer(exercise, answer, seed=None):
     """Check ``answer`` on fresh random inputs (from ``seed``, where given) and return a ``Result``. Never raises for it."""
-    status, message = "correct", "correct"
+    status, message, credit = "correct", "correct", 0.0
     try:
         if exercise.inputs is None:
             _check_value(exercise, answer)
@@ -139,7 +142,8 @@ def check_answer(exercise, answer, seed=None):
         status, message = "not attempted", f"not attempted yet{reason}"
     except Wrong as wrong:
         status, message = "wrong", str(wrong)
-    return Result(status, message, exercise.name, exercise.points)
+        credit = max((m.credit for m in exercise.mistakes if m.message == message), default=0.0)
+    return Result(status, message, exercise.name, exercise.points, credit)
 
 
 def _check_value(exercise, answer):
@@ -340,6 +344,8 @@ def _numeric_difference(given, expected, tolerance):
         wanted = f"a tensor of shape {tuple(expected.shape)}" if np.ndim(expected) else "a number"
         return f"expected {wanted}, got {_kind(given)}"
     if given_array.shape != expected_array.shape:
+        if isinstance(given, (list, tuple)) and expected_array.ndim and given_array.shape[1:] == expected_array.shape:
+            return f"expected one tensor of shape {expected_array.shape}, got a {type(given).__name__} of {len(given)}"
         wanted, got = (f"the shape {a.shape}" if a.ndim else "a single number" for a in (expected_array, given_array))
         return f"expected {wanted}, got {got}"
     if np.isnan(given_array).any() and not np.isnan(expected_array).any():
@@ -353,7 +359,7 @@ def _numeric_difference(given, expected, tolerance):
     if (apart <= allowed).all():
         return ""
     if expected_array.ndim:
-        return f"right shape, wrong values: off by up to {float(np.nanmax(apart)):.3g}"
+        return f"right shape, wrong values: off by up to {float(np.nanmax(apart, initial=0.0)):.3g}"
     if np.iscomplex(given_array - expected_array):
         return "wrong value"
     return (

@@ -62,6 +62,11 @@ CLIP_BY_NORM = Exercise(
             "each tensor is clipped on its own: that turns the whole gradient. Take one norm over all tensors, and one factor",
         ),
         Mistake(
+            lambda grads, c: [g * (c / float(g.norm())) for g in grads],
+            "each tensor is brought to the threshold on its own, short ones too: take one norm over all tensors and one factor, and "
+            "scale only if that norm is above the threshold",
+        ),
+        Mistake(
             lambda grads, c: _scaled(grads, c / float(_norm(grads))),
             "a gradient shorter than the threshold came out longer: scale only if the norm is above the threshold, min(1, ...)",
         ),

@@ -156,16 +156,18 @@ WHOLE = "you count whole sequences: count symbols, each one that is right"
 FIRST_STEPS = "you look at the first outputs: the network speaks at the last n/2 steps"
 OTHER_NUMBER = (
     "the accuracy that you return is not the one that your model has on `test`: measure it at the end, on `test`, of "
-    "the model that you return (not on a training batch, and not a number from elsewhere)"
+    "the model that you return (not on a training batch, and not a number from elsewhere). If your `copy_last_half` is not right "
+    "yet, mend that first: this builds on it"
 )
 NOT_TRAINED = (
-    f"after {UPDATES} updates on 4 symbols your model still guesses: is `optimizer.step()` called, are gradients set to zero, "
-    "and do the outputs that go into the loss belong to the steps at which the network speaks?"
+    f"after {UPDATES} updates on 4 symbols your model still guesses: is `optimizer.step()` called, is it Adam with rate 0.003, are "
+    "gradients set to zero, and do the outputs that go into the loss belong to the steps at which the network speaks?"
 )
 ON_TEST = "your model knows `test` and little else: train on fresh random sequences, a new batch at every update"
 SLOW = (
     f"after {UPDATES} updates on 4 symbols your model is right in fewer than seven of ten: take Adam with rate 0.003 and "
-    "batches of 32, and set the gradients to zero at every update"
+    "batches of 32, set the gradients to zero and draw a new batch at every update, and give cross_entropy the outputs "
+    "themselves, not their softmax"
 )
 NOT_SEEDED = (
     "your network did not start where `seed` would have it: call `torch.manual_seed(seed)`, and make the network next, "
@@ -175,13 +177,15 @@ NOT_ZEROED = (
     "after 2 updates your weights are those of gradients that were added up: call `optimizer.zero_grad()` at every "
     "update, before `backward()`"
 )
+OTHER_LENGTH = "your training sequences have always 4 symbols: make them as long as those of `test`, test.shape[1]"
+ONE_BATCH = "you train on one and the same batch: draw new sequences in the loop, at every update"
 IGNORES_STEPS = "asked for 2 updates your model has learned the task already: make just `steps` updates"
 
 
 def outputs_of(model, x):
     """What a learner's model says of x."""
     with torch.no_grad():
-        return model(x)[0]
+        return model(x.to(model.W_hh.weight.dtype))[0]  # a learner may have set another dtype for all
 
 
 def model_and_number(result, *sizes):
@@ -204,7 +208,7 @@ def seeded(model, seed):
     """False for a model whose weights show no trace of the ones it would have started with after the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        start = VanillaRNN(model.input_size, model.hidden_size, model.output_size)
+        start = VanillaRNN(model.input_size, model.hidden_size, model.output_size, dtype=model.W_hh.weight.dtype)
     pairs = [m.W_hh.weight.detach().flatten() for m in (model, start)]
     return bool(F.cosine_similarity(*pairs, dim=0) > 0.5)
 
@@ -251,7 +255,10 @@ def judge_copy(result, test, steps, seed):
     if steps < ENOUGH:
         if fresh > 0.6:
             return IGNORES_STEPS
-        return NOT_SEEDED if not seeded(model, seed) else NOT_ZEROED if adds_up(model, test, seed) else ""
+        if not seeded(model, seed):
+            return NOT_SEEDED
+        faults = {NOT_ZEROED: {"zero": False}, ONE_BATCH: {"fresh": False}, OTHER_LENGTH: {"trained_on": 4}}
+        return after_two_as(model, faults, after_two_copies, test.shape[1], seed)
     if fresh > 0.7:
         return ""
     if measured > fresh + 0.2:
@@ -259,23 +266,35 @@ def judge_copy(result, test, steps, seed):
     return SLOW if nats(unseen) < math.log(8) - 0.035 else NOT_TRAINED  # to guess among 8 costs ln 8
 
 
-def adds_up(model, test, seed):
-    """Whether a model has the weights of 2 updates as the text has them, but with their gradients added up.
+def after_two_as(model, faults, after_two, *run):
+    """Which of the ``faults`` a model has that made 2 updates: the message, "" if none.
 
-    Its batches must be drawn as those here: another way to draw, or another rate, leads to other weights, and to False.
+    ``after_two(*run, **options)`` is W_hh after 2 updates as the text has them, or with a fault's options. A model's batches
+    must be drawn as those there: another way to draw, or another rate, leads to other weights, and to "".
     """
-    right, added_up = (after_two(test.shape[1], seed, zero) for zero in (True, False))
-    return bool((model.W_hh.weight.detach() - added_up).norm() < 0.1 * (right - added_up).norm())
+    W_hh, right = model.W_hh.weight.detach().float(), after_two(*run)
+    for message, options in faults.items():
+        wrong = after_two(*run, **options)
+        if (W_hh - wrong).norm() < 0.1 * (right - wrong).norm():
+            return message
+    return ""
 
 
-@functools.lru_cache(maxsize=16)
-def after_two(length, seed, zero):
-    """W_hh after 2 updates as the text has them: the same for a whole class."""
+@functools.lru_cache(maxsize=32)
+def after_two_copies(length, seed, zero=True, fresh=True, trained_on=None):
+    """W_hh of a copying network after 2 updates: the same for a whole class."""
+    size = (32, trained_on or length)
+    return two_updates((9, 64, 8), lambda: copy_last_half(torch.randint(8, size)), 3e-3, seed, zero, fresh)
+
+
+def two_updates(sizes, batch, lr, seed, zero=True, fresh=True):
+    """W_hh after 2 updates on ``batch()``; without ``zero``, gradients add up; without ``fresh``, both are on one batch."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = VanillaRNN(9, 64, 8)
-        fit(made, lambda: copy_last_half(torch.randint(8, (32, length))), 2, 3e-3, zero=zero)
-    return made.W_hh.weight.detach()
+        model = VanillaRNN(*sizes)
+        one = None if fresh else batch()
+        fit(model, batch if fresh else lambda: one, 2, lr, zero=zero)
+    return model.W_hh.weight.detach()
 
 
 def fit(model, batch, updates, lr, learn=True, zero=True):
@@ -298,13 +317,15 @@ def copied(
     seed=None,
     report=None,
     zero=True,
+    fresh=True,
 ):
     """``copy_experiment`` done another way, for the bank of mistakes. ``batches(test)`` gives each training batch."""
 
     def answer(test, steps, its_seed):
         torch.manual_seed(its_seed if seed is None else seed)
         model = VanillaRNN(9, 64, 8)
-        fit(model, lambda: copy_last_half(batches(test)), updates or steps, lr, learn, zero)
+        one = None if fresh else copy_last_half(batches(test))
+        fit(model, lambda: one or copy_last_half(batches(test)), updates or steps, lr, learn, zero)
         x, y = copy_last_half(test)
         outputs = model(x)[0]
         spoken = (outputs[:, -y.shape[1] :].argmax(-1) == y).float()
@@ -336,9 +357,9 @@ COPY_EXPERIMENT = Exercise(
     "whole curve.",
     mistakes=(
         Mistake(copied(report=lambda m, r, o, y: r.mean()), PAIR),
-        Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED),
-        Mistake(copied(report=lambda m, r, o, y: (m, 100 * r.mean())), PERCENT),
-        Mistake(copied(report=lambda m, r, o, y: (m, 1 - r.mean())), IS_ERROR_RATE),
+        Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED, credit=0.5),
+        Mistake(copied(report=lambda m, r, o, y: (m, 100 * r.mean())), PERCENT, credit=0.5),
+        Mistake(copied(report=lambda m, r, o, y: (m, 1 - r.mean())), IS_ERROR_RATE, credit=0.5),
         Mistake(copied(report=lambda m, r, o, y: (m, r.prod(dim=1).mean())), WHOLE),
         Mistake(
             copied(report=lambda m, r, o, y: (m, (o[:, : y.shape[1]].argmax(-1) == y).float().mean())),
@@ -351,6 +372,8 @@ COPY_EXPERIMENT = Exercise(
         Mistake(copied(seed=-1), NOT_SEEDED),
         Mistake(copied(updates=80), IGNORES_STEPS),
         Mistake(copied(zero=False), NOT_ZEROED),
+        Mistake(copied(fresh=False), ONE_BATCH),
+        Mistake(copied(batches=lambda test: torch.randint(8, (32, 4))), OTHER_LENGTH),
     ),
 )
 

@@ -208,6 +208,10 @@ LOG_PRODUCT_NORM = Exercise(
             "0 is no logarithm of this product: it is the product itself, which lies below the range, or the logarithm of ‖P‖ after "
             "its division by the norm; add up the logarithms of the norms that you divide by",
         ),
+        Mistake(
+            lambda J: _rescaled(J, log=lambda norm: norm),
+            "you added up the norms themselves: the product is the product of them, so add up their logarithms",
+        ),
         Mistake(lambda J: _rescaled(J, log=torch.log10), "your logarithm is to base 10: the natural one is asked for"),
         Mistake(lambda J: _rescaled(J) / len(J), "you divided by T: that is the growth a step; the whole logarithm is asked for"),
         Mistake(
@@ -227,7 +231,9 @@ def lyapunov_from_growth(R_diagonals):
 def _growth_inputs(generator):
     T, n = whole(generator, 15, 30), whole(generator, 3, 6)
     size = (normal(generator, T, n) - torch.arange(n)).exp()
-    return (size * normal(generator, T, n).sign(),)
+    signs = normal(generator, T, n).sign()
+    signs[:, 0] = 1.0  # so that a logarithm without its absolute value is NaN in the other directions alone
+    return (size * signs,)
 
 
 LYAPUNOV_FROM_GROWTH = Exercise(
@@ -247,6 +253,10 @@ LYAPUNOV_FROM_GROWTH = Exercise(
         Mistake(
             lambda R: R.abs().mean(0).log(),
             "this is the logarithm of the mean: the mean of the logarithms is asked for, since factors multiply",
+        ),
+        Mistake(
+            lambda R: R.log().mean(0),
+            "an R_ii can be negative, and its logarithm is NaN: take its absolute value first, a sign only turns a direction round",
         ),
         Mistake(lambda R: R.abs().log().sum(0), "you added up and did not divide by T: an exponent is growth a step"),
         Mistake(

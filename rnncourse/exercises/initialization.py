@@ -302,6 +302,10 @@ HALF_LIFE = Exercise(
             "this is the time to fall to 1/e, not to 1/2: a factor ln 2 is missing",
         ),
         Mistake(
+            lambda b: 1 / (1 - sigmoid(b)),
+            "this is the leak's time constant, in which it falls to about 1/e: solve σ(b)ⁿ = 1/2 for n",
+        ),
+        Mistake(
             lambda b: 0.5 / (1 - sigmoid(b)),
             "a leak multiplies: after n steps σ(b)ⁿ is left, not 1 - n (1 - σ(b))",
         ),

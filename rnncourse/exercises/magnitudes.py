@@ -61,15 +61,18 @@ BOUND_AFTER = Exercise(
         Mistake(
             lambda s, p, k: (s**k, verdict(s * p)),
             "the verdict is right, the magnitude lacks the slope: (sigma · slope)^steps",
+            credit=0.5,
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, verdict(s)),
             "the magnitude is right; the verdict looks at sigma alone. What decides is sigma · slope, below 1 or above",
+            credit=0.5,
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, "explodes" if s * p > 1 else "vanishes"),
             "'explodes' says more than the bound does: above 1 it only allows growth, the gradient may still vanish "
             "below it",
+            credit=0.5,
         ),
         Mistake(
             lambda s, p, k: ((s * p) ** k, "may explode"),
@@ -79,6 +82,7 @@ BOUND_AFTER = Exercise(
         Mistake(
             lambda s, p, k: ((s * p) ** k, verdict(s * p).capitalize()),
             "the verdict is spelled 'vanishes' or 'may explode', in small letters",
+            credit=0.5,
         ),
         Mistake(
             lambda s, p, k: (p * s**k, verdict(s * p)),
@@ -96,7 +100,11 @@ BOUND_AFTER = Exercise(
             lambda s, p, k: (k * math.log(s * p), verdict(s * p)),
             "this is the logarithm of the bound: take its exponential, or the power directly",
         ),
-        Mistake(lambda s, p, k: (s * p) ** k, "the magnitude is right; return the verdict with it, as a pair"),
+        Mistake(lambda s, p, k: (s * p) ** k, "the magnitude is right; return the verdict with it, as a pair", credit=0.5),
+        Mistake(
+            lambda s, p, k: (s * p * k, verdict(s * p)),
+            "steps multiply, they don't add: (sigma · slope)^steps, a power, not a product with steps",
+        ),
     ),
 )
 
@@ -168,9 +176,15 @@ GRADIENT_AFTER = Exercise(
             "`**` takes the power of every entry: a matrix power is torch.linalg.matrix_power, or products in a loop",
         ),
         Mistake(
-            lambda W, v, k: powered(W, v, k).square().sum(), "the square root is missing: this is the squared length"
+            lambda W, v, k: powered(W, v, k).square().sum(),
+            "the square root is missing: this is the squared length",
+            credit=0.5,
         ),
-        Mistake(lambda W, v, k: powered(W, v, k), "this is the gradient itself: return its length, one number"),
+        Mistake(
+            lambda W, v, k: powered(W, v, k),
+            "this is the gradient itself: return its length, one number",
+            credit=0.5,
+        ),
         Mistake(
             lambda W, v, k: powered(W, v, k).abs().sum(), "this is the sum of absolute values: the length is `norm()`"
         ),

@@ -132,8 +132,8 @@ GRADIENT_NORMS = Exercise(
         ),
         Mistake(
             lambda m, x, y: [g.norm() for g in handed_out(m, x, y)],
-            "no gradient has come to one of your states. Either it lacks `retain_grad()`, or it is the last that "
-            f"`model` has handed out: {BESIDE}",
+            "no gradient has come to one of your states. Either it lacks `retain_grad()`, or your hooks all write to one place (give "
+            f"each its own step, `lambda grad, t=t: ...`), or it is the last that `model` has handed out: {BESIDE}",
             error="NoneType' object has no attribute '(norm|square|pow|flatten|layout)'|norm.*NoneType|got NoneType",
         ),
         Mistake(
@@ -145,6 +145,11 @@ GRADIENT_NORMS = Exercise(
             lambda m, x, y: norms(total(m, x, y)).flip(0),
             "these are the right norms in reverse: hooks are called from the last step to the first, return step 1 "
             "first",
+        ),
+        Mistake(
+            lambda m, x, y: F.pad(norms(total(m, x, y))[:1], (x.shape[1] - 1, 0)),
+            "your hooks all write to the last place: `t` is looked up when a hook is called, after the loop. Give each its own, "
+            "`lambda grad, t=t: ...`",
         ),
         Mistake(
             lambda m, x, y: norms(total(m, x, y, of="a")),
@@ -318,16 +323,16 @@ PLOT_GRADIENT_NORMS = Exercise(
         Mistake(lambda norms: norms, NO_FIGURE),
         Mistake(lambda norms: np, A_MODULE),
         Mistake(plotted(yscale="linear"), LINEAR),
-        Mistake(plotted(lambda norms: (norms,)), FROM_ZERO),
+        Mistake(plotted(lambda norms: (norms,)), FROM_ZERO, credit=0.5),
         Mistake(plotted(lambda norms: (range(1, len(norms) + 1), norms.flip(0))), REVERSED),
         Mistake(plotted(lambda norms: (range(1, len(norms) + 1), norms.log10()), yscale="symlog"), TWICE),
         Mistake(plotted(lambda norms: (range(2, len(norms) + 2), norms)), WRONG_X),
         Mistake(plotted(lambda norms: (range(1, len(norms)), norms[1:])), TOO_FEW),
         Mistake(plotted(lambda norms: (range(1, len(norms) + 1), norms.square())), NO_CURVE),
         Mistake(plotted(xscale="log"), LOG_STEPS),
-        Mistake(plotted(xlabel=""), NO_XLABEL),
-        Mistake(plotted(ylabel=""), NO_YLABEL),
-        Mistake(plotted(title=""), NO_TITLE),
+        Mistake(plotted(xlabel=""), NO_XLABEL, credit=0.5),
+        Mistake(plotted(ylabel=""), NO_YLABEL, credit=0.5),
+        Mistake(plotted(title=""), NO_TITLE, credit=0.5),
     ),
 )
 

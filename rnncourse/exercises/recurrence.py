@@ -12,8 +12,12 @@ def rnn_step(x_t, h_prev, W_xh, W_hh, b_h):
 
 
 def one_step(generator):
-    """As many inputs as hidden units: then matrices that were mixed up still multiply, and the check can name them."""
-    batch, size = (int(torch.randint(low, 8, (), generator=generator)) for low in (2, 3))
+    """As many inputs as hidden units: then matrices that were mixed up still multiply, and the check can name them.
+
+    And more sequences than units: then a batch taken for a column does not.
+    """
+    size = int(torch.randint(3, 8, (), generator=generator))
+    batch = size + int(torch.randint(1, 4, (), generator=generator))
     shapes = [(batch, size), (batch, size), (size, size), (size, size), (size,)]
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
@@ -64,6 +68,19 @@ STEP = Exercise(
         Mistake(
             lambda x, h, W_xh, W_hh, b: torch.tanh(h @ W_xh.T + x @ W_hh.T + b),
             "the matrices are swapped: W_xh multiplies the input x_t, W_hh the state h_prev",
+        ),
+        Mistake(
+            lambda x, h, W_xh, W_hh, b: torch.tanh(W_xh @ x + b + W_hh @ h),
+            "the sequences of the batch stand in rows: for a row x, the formula's W x is x @ W.T",
+            error="shapes cannot be multiplied",
+        ),
+        Mistake(
+            lambda x, h, W_xh, W_hh, b: torch.tanh(x @ W_xh.T + h + b),
+            "the old state is added as it is: it passes W_hh first, h_prev @ W_hh.T",
+        ),
+        Mistake(
+            lambda x, h, W_xh, W_hh, b: torch.tanh(h @ W_hh.T + b),
+            "the input x_t takes no part: add x_t @ W_xh.T",
         ),
         Mistake(
             lambda x, h, W_xh, W_hh, b: torch.tanh(x @ W_xh.T + b),

@@ -103,6 +103,14 @@ MAKE_WINDOWS = Exercise(
             _windows_as_columns, "your windows are the columns of x: make them its rows, shape (n - length, length)"
         ),
         Mistake(
+            lambda series, length: (make_windows(series, length)[0], series[:-length]),
+            "each target is the first value of its own window: the value *after* window i is series[i + length]",
+        ),
+        Mistake(
+            lambda series, length: make_windows(series, length)[::-1],
+            "both are right, in the wrong order: the windows first, then their targets, x, y",
+        ),
+        Mistake(
             lambda series, length: make_windows(series, length)[0],
             "these are the windows alone, and they are right: return their targets, too, x, y",
         ),
@@ -149,6 +157,10 @@ MASKED_MEAN = Exercise(
             lambda losses, mask: ((losses * mask).sum(1) / mask.sum(1)).mean(),
             "this is the mean of the sequences' means, in which a step of a short sequence weighs more: sum over all "
             "sequences first, then divide once",
+        ),
+        Mistake(
+            lambda losses, mask: losses.sum() / mask.sum(),
+            "the number of steps is right, but the padded losses are still in your sum: take losses[mask]",
         ),
         Mistake(
             lambda losses, mask: (losses * mask).sum() / len(losses),
@@ -214,6 +226,18 @@ COPY_MEMORY_CHANCE = Exercise(
         Mistake(
             lambda T, S, k: S * math.log(k) / (T + S),
             "you divide by T + S steps: the S steps at which the message is heard count as well, T + 2S in all",
+        ),
+        Mistake(
+            lambda T, S, k: S * math.log(k) / T,
+            "you divide by T, the delay alone: the loss is the mean over all steps, T + 2S of them",
+        ),
+        Mistake(
+            lambda T, S, k: S * math.log(k) / T + 2 * S,
+            "the brackets are missing: you divide by T and then add 2S; divide by (T + 2 * S)",
+        ),
+        Mistake(
+            lambda T, S, k: ((T + S) * math.log(k + 1) + S * math.log(k)) / (T + 2 * S),
+            "your blanks cost ln(k + 1): who counts the steps knows where blank is asked, and it costs nothing",
         ),
         Mistake(
             lambda T, S, k: S * math.log2(k) / (T + 2 * S),

@@ -10,11 +10,13 @@ from rnncourse.exercises.experiments import (
     NOT_SEEDED,
     PAIR,
     SWAPPED,
+    after_two_as,
     as_share,
     fit,
     model_and_number,
     outputs_of,
     seeded,
+    two_updates,
 )
 from rnncourse.exercises.generating import randomize
 from rnncourse.exercises.inputs import in_turn, whole
@@ -172,16 +174,18 @@ UPDATES = 40  # so many are asked for: 200 correct runs of 200 then agree in eve
 SHARES = "return one share for each test, in their order: {} are expected"
 OTHER_SHARES = (
     "the shares that you return are not those of the model that you return: measure them at the end, with "
-    "`agreement(model, *test)` for each test, and nothing typed in"
+    "`agreement(model, *test)` for each test, and nothing typed in. If your `agreement` is not right yet, mend that first: this "
+    "builds on it"
 )
+FAILED_SHARES = "these are the shares of verbs that do not agree: is your `agreement` right yet? Mend that first, this builds on it"
 SHARES_IN_PERCENT = "your shares are in per cent: return them between 0 and 1"
 AVERAGED = "all your shares are the same number, the mean over the tests: each distance has its own"
 NOT_SHIFTED = (
     "your network learned to repeat the word it has just heard: the target at each step is the next word, words[:, 1:]"
 )
 STILL_GUESSES = (
-    f"after {UPDATES} updates your model still guesses the next word: is `optimizer.step()` called, are gradients set to zero "
-    "before each `backward`, and does every output, at every place, meet the word that follows there, a full stop too?"
+    f"after {UPDATES} updates your model still guesses the next word: is `optimizer.step()` called, is it Adam with rate 0.01, are "
+    "gradients set to zero before each `backward`, and does every output, at every place, meet the word that follows there, a full stop too?"
 )
 TOO_SLOW = (
     f"after {UPDATES} updates your model has the verb wrong even right after its subject: take Adam with rate 0.01, batches of "
@@ -191,6 +195,7 @@ FORGETFUL = (
     f"after {UPDATES} updates your model's verbs agree with a noun right before them, but not past an adverb: does it read "
     "whole sentences, its state going on from word to word, in batches of 32 with Adam's rate at 0.01?"
 )
+SAME_SENTENCES = "you train on the same 32 sentences at every update: draw new ones in the loop"
 TRAINED_AT_TWO = "asked for 2 updates your model has learned the language already: make just `steps` updates"
 
 
@@ -212,6 +217,8 @@ def judge_agreement(result, words, k, tests, steps, seed):
         return max(abs(share - other) for share, other in zip(shares, others)) < 1.01 / len(tests[0][0])
 
     if not agree(measured):
+        if agree([1 - share for share in measured]):
+            return FAILED_SHARES
         mean = sum(measured) / len(measured)
         if max(shares) > 1 and agree([100 * share for share in measured]):
             return SHARES_IN_PERCENT
@@ -219,12 +226,24 @@ def judge_agreement(result, words, k, tests, steps, seed):
     outputs = outputs_of(model, one_hot(words[:32, :-1], k))  # who learned these alone does not guess, but is wrong
     loss = F.cross_entropy(outputs.flatten(0, 1), words[:32, 1:].flatten())
     if steps < ENOUGH:
-        return TRAINED_AT_TWO if loss < 1.0 else "" if seeded(model, seed) else NOT_SEEDED
+        if loss < 1.0:
+            return TRAINED_AT_TWO
+        return after_two_as(model, {SAME_SENTENCES: {"fresh": False}}, after_two_sentences, words, k, seed) if seeded(model, seed) else NOT_SEEDED
     if (outputs.argmax(-1) == words[:32, :-1]).float().mean() > 0.95:
         return NOT_SHIFTED
     if loss > 1.2:
         return STILL_GUESSES
     return TOO_SLOW if measured[0] < 0.95 else FORGETFUL if measured[1] < 0.95 else ""
+
+
+def after_two_sentences(words, k, seed, fresh=True):
+    """W_hh of a speaking network after 2 updates."""
+
+    def batch():
+        sentences = words[torch.randint(len(words), (32,))]
+        return one_hot(sentences[:, :-1], k), sentences[:, 1:]
+
+    return two_updates((k, 32, k), batch, 1e-2, seed, fresh=fresh)
 
 
 def spoken(
@@ -235,6 +254,7 @@ def spoken(
     learn=True,
     seed=None,
     report=None,
+    fresh=True,
 ):
     """``agreement_experiment`` done another way, for the bank of mistakes. ``pairs(batch)``: what goes in and out."""
 
@@ -246,7 +266,8 @@ def spoken(
 
         torch.manual_seed(its_seed if seed is None else seed)
         model = VanillaRNN(k, 32, k)
-        fit(model, batch, updates or steps, lr, learn)
+        one = None if fresh else batch()
+        fit(model, lambda: one or batch(), updates or steps, lr, learn)
         shares = [float(agreement(model, *test)) for test in tests]
         return report(model, shares) if report else (model, shares)
 
@@ -280,10 +301,11 @@ AGREEMENT_EXPERIMENT = Exercise(
     "corpus makes it pay.",
     mistakes=(
         Mistake(spoken(report=lambda model, shares: (model, shares[:1])), SHARES.format(3)),
-        Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED),
+        Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED, credit=0.5),
         Mistake(spoken(report=lambda model, shares: model), PAIR),
-        Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT),
+        Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT, credit=0.5),
         Mistake(spoken(report=lambda model, shares: (model, [0.99, 0.66, 0.33])), OTHER_SHARES),
+        Mistake(spoken(report=lambda model, shares: (model, [1 - s for s in shares])), FAILED_SHARES, credit=0.5),
         Mistake(spoken(report=lambda model, shares: (model, [sum(shares) / 3] * 3)), AVERAGED),
         Mistake(spoken(lambda batch: (batch[:, :-1], batch[:, :-1])), NOT_SHIFTED),
         Mistake(spoken(learn=False), STILL_GUESSES),
@@ -291,6 +313,7 @@ AGREEMENT_EXPERIMENT = Exercise(
         Mistake(spoken(one_by_one), FORGETFUL),
         Mistake(spoken(seed=-1), NOT_SEEDED),
         Mistake(spoken(updates=80), TRAINED_AT_TWO),
+        Mistake(spoken(fresh=False), SAME_SENTENCES),
     ),
 )
 
