@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from rnncourse.arguments import check_positive, check_whole
-from rnncourse.recurrence import PHI, VanillaRNN, check_sequence, check_state
+from rnncourse.recurrence import VanillaRNN, check_sequence, check_state
 from rnncourse.sequences import one_hot
 from rnncourse.training import progress_bar
 
@@ -477,36 +477,33 @@ def with_small_weights(model, bits=8):
     return model
 
 
-class Step(nn.Module):
-    """One step of a ``VanillaRNN``, all that a device needs: x_t (batch, input_size), h_{t-1} (batch, hidden_size) -> y_t, h_t."""
-
-    def __init__(self, model):
-        super().__init__()
-        if model.seeds is not None:
-            raise ValueError(f"model: expected one model, got {len(model.seeds)}, with seeds={model.seeds}")
-        self.W_xh, self.W_hh, self.W_hy, self.phi = model.W_xh, model.W_hh, model.W_hy, PHI[model.nonlinearity]
-
-    def forward(self, x_t, h_prev):
-        h_t = self.phi(self.W_xh(x_t) + self.W_hh(h_prev))
-        return self.W_hy(h_t), h_t
-
-
 def export_step(model, path):
     """Write one step of a ``VanillaRNN`` to an ONNX file: inputs x_t and h_prev, outputs y_t and h_t, float32, any batch size.
 
-    A file at ``path`` is replaced only once the new one is complete. ``OSError`` names a path that can't be written.
+    The file holds the formula's four operations (ONNX's Gemm with ``transB`` is A Bᵀ + C) and its weights. A file at ``path`` is
+    replaced only once the new one is complete. ``OSError`` names a path that can't be written.
     """
-    step = Step(copy.deepcopy(model)).cpu().float().eval()
-    example = torch.zeros(2, model.input_size), torch.zeros(2, model.hidden_size)
-    names = {"input_names": ["x_t", "h_prev"], "output_names": ["y_t", "h_t"]}
-    with written_whole(path) as part, quiet():
-        batch = torch.export.Dim("batch")
-        program = torch.onnx.export(
-            step, example, dynamo=True, verbose=False, dynamic_shapes=({0: batch}, {0: batch}), **names
-        )
-        onnx_model = program.model_proto
-        for node in onnx_model.graph.node:
-            del node.metadata_props[:]  # where in our source an operation came from: not the device's business
+    from onnx import TensorProto, checker, helper, numpy_helper  # here: nothing else of the package needs it
+
+    if model.seeds is not None:
+        raise ValueError(f"model: expected one model, got {len(model.seeds)}, with seeds={model.seeds}")
+    phi = {"tanh": "Tanh", "relu": "Relu", "linear": "Identity"}[model.nonlinearity]
+    nodes = [
+        helper.make_node("Gemm", ["x_t", "W_xh", "b_h"], ["a_x"], transB=1),  # W_xh x_t + b_h
+        helper.make_node("Gemm", ["h_prev", "W_hh", "a_x"], ["a_t"], transB=1),  # ... + W_hh h_{t-1}
+        helper.make_node(phi, ["a_t"], ["h_t"]),
+        helper.make_node("Gemm", ["h_t", "W_hy", "b_y"], ["y_t"], transB=1),  # W_hy h_t + b_y
+    ]
+    weights = {"W_xh": model.W_xh.weight, "b_h": model.W_xh.bias, "W_hh": model.W_hh.weight}
+    weights |= {"W_hy": model.W_hy.weight, "b_y": model.W_hy.bias}
+    sizes = {"x_t": model.input_size, "h_prev": model.hidden_size, "y_t": model.output_size, "h_t": model.hidden_size}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name, size in sizes.items()]
+    stored = [numpy_helper.from_array(W.detach().cpu().float().numpy(), name) for name, W in weights.items()]
+    graph = helper.make_graph(nodes, "step", inputs=values[:2], outputs=values[2:], initializer=stored)
+    with written_whole(path) as part:
+        # versions of the format that runtimes since 2022 read
+        onnx_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        checker.check_model(onnx_model, full_check=True)
         part.write_bytes(onnx_model.SerializeToString())
 
 
