@@ -10,8 +10,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from submitting import RIGHT, TEXT, WRONG, assignment, filled, released, write
 
-SOLVING = "\n    return (1 - h_t**2).unsqueeze(1) * W_hh"
-
 
 def first(body):
     """An answer to the first exercise with this body."""
@@ -66,6 +64,16 @@ case(
 )
 case("magics", (1, 1), filled(before="%matplotlib inline\n!echo shell > note.txt\nopen('note.txt').read()"))
 case(
+    "magics for figures",
+    (1, 1),
+    filled(
+        "%matplotlib inline\nimport math\n" + first("return (math.prod([1, 1]) - h_t**2)[:, None] * W_hh"),
+        "%matplotlib notebook\nfrom math import pow as power\n"
+        "def gradient_magnitude(sigma, slope, steps):\n    return power(slope * sigma, steps)",
+        before="%matplotlib widget\n%gui qt\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+    ),
+)
+case(
     "threads of its own",
     (1, 1),
     filled(before="import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()"),
@@ -81,6 +89,17 @@ case("a copied stub after the answer", (1, 1), stub_copy)
 all_twice = filled()
 all_twice.cells = all_twice.cells + [cell.copy() for cell in all_twice.cells]
 case("everything twice", (1, 1), all_twice)
+below = released()
+for at, name in ((7, "gradient_magnitude"), (4, "step_jacobian")):
+    below.cells.insert(at, new_code_cell(RIGHT[name]))
+case("answers in new cells below the checks", (1, 1), below)
+in_one = released()
+in_one.cells.insert(1, new_code_cell("\n\n\n".join(RIGHT.values())))
+case("all functions in one cell, stubs below", (1, 1), in_one)
+in_one = filled()
+in_one.cells[1:3] = [new_code_cell("\n\n\n".join(RIGHT.values()))]
+in_one.cells = [c for c in in_one.cells if not c.metadata.get("nbgrader", {}).get("grade_id", "").startswith("answer")]
+case("all functions in one cell, answer cells deleted", (1, 1), in_one)
 moved = filled()
 moved.cells.insert(1, moved.cells.pop(3))
 case("a test moved above its answer", (1, 1), moved)

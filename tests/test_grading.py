@@ -227,6 +227,34 @@ def test_a_submission_s_process_has_no_compiler_loaded(one_zygote):
     assert shown["text"] == "Later\n"
 
 
+@pytest.fixture
+def running(one_zygote):
+    """A submission's process, in which cells can be run."""
+    control, _ = one_zygote.connect()
+    with control, Student(control, 30) as student:
+        yield student
+
+
+@pytest.mark.parametrize("magic", ["%matplotlib inline", "%matplotlib notebook", "%matplotlib widget", "%matplotlib qt\n%gui qt"])
+def test_a_magic_for_figures_changes_nothing(running, magic):
+    (shown,) = running.run(f"{magic}\nimport matplotlib.pyplot as plt\ndef f():\n    return 7\nplt.plot([1, 2])\nplt.show()")
+    assert "image/png" in shown["data"] and running.look_up("f")() == 7
+    (shown,) = running.run("plt.subplots()\nplt.show()")
+    assert "image/png" in shown["data"]
+
+
+def test_a_traceback_has_the_frames_of_cells_and_none_of_files(running):
+    (shown,) = running.run("import json\ndef f(x):\n    return json.loads(x)\nf('{')")
+    text = "\n".join(shown["traceback"])
+    assert "line 4" in text and "line 3, in f(x)" in text and "return json.loads(x)" in text
+    assert shown["traceback"][-1].startswith("JSONDecodeError: Expecting property name")
+    assert "File" not in text and "json/decoder" not in text and "site-packages" not in text
+    (shown,) = running.run("import warnings\nwarnings.warn('hm')")
+    assert shown["text"] == "UserWarning: hm\n"
+    (stopped,) = running.run("import signal\nsignal.raise_signal(signal.SIGALRM)")
+    assert stopped["ename"] == "TimeIsUp" and "child.py" not in "\n".join(stopped["traceback"])
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_marks_do_not_depend_on_the_number_of_workers(a_few, tmp_path, workers):
     folder, _ = a_few
@@ -249,10 +277,41 @@ def test_marks_given_by_hand_are_kept_and_exported(tmp_path):
         row = table(out)["right"]
         assert (row["text_1"], row["total"], row["waiting"]) == ("2.5", "4.5", ""), options
         assert "Good &lt;b&gt;point&lt;/b&gt;." in (out / "feedback" / "right.html").read_text()
+    submitting.write(subs / "right" / "two.ipynb", submitting.filled(submitting.WRONG))
+    submitting.grade(subs, out, source)
+    row = table(out)["right"]
+    assert (row["text_1"], row["check_step_jacobian"], row["waiting"]) == ("2.5", "0", "")  # the text is the same to the letter
     submitting.write(subs / "right" / "two.ipynb", submitting.filled(text="Another answer."))
     submitting.grade(subs, out, source)
     row = table(out)["right"]
     assert (row["text_1"], row["waiting"]) == ("2.5", "text_1")  # kept, and worth another look
+
+
+def test_a_text_that_was_deleted_is_none(tmp_path):
+    subs, source = few(tmp_path, ("right", "a stub"))
+    submitting.write(subs / "blank" / "two.ipynb", submitting.filled(text=" \n\t"))
+    assert submitting.grade(subs, tmp_path / "out", source).returncode == 0
+    rows = table(tmp_path / "out")
+    none = ("0", "", "No response.")
+    for name, (score, waiting, said) in {"a-stub": none, "blank": none, "right": ("", "text_1", None)}.items():
+        assert (rows[name]["text_1"], rows[name]["waiting"]) == (score, waiting)
+        with Gradebook(f"sqlite:///{tmp_path / 'out' / 'gradebook.db'}", "rnncourse") as gradebook:
+            assert gradebook.find_comment("text_1", "two", "two", name).auto_comment == said
+    assert "nothing written (0 of 3)" in (tmp_path / "out" / "feedback" / "blank.html").read_text()
+
+
+def test_who_withdraws_is_missing_and_has_no_feedback(tmp_path):
+    subs, source = few(tmp_path, ("right", "a stub"))
+    page = tmp_path / "out" / "feedback" / "right.html"
+    assert submitting.grade(subs, tmp_path / "out", source).returncode == 0 and page.exists()
+    (subs / "right" / "two.ipynb").unlink()
+    run = submitting.grade(subs, tmp_path / "out", source)
+    assert run.returncode == 1 and "1 graded, 1 not (0 failed, 1 missing)" in run.stdout and not page.exists()
+    shutil.rmtree(subs)
+    subs.mkdir()
+    run = submitting.grade(subs, tmp_path / "out", source)
+    assert run.returncode == 1 and "0 graded, 2 not (0 failed, 2 missing)" in run.stdout  # those on the roll
+    assert not list(page.parent.iterdir())
 
 
 def test_an_ordinary_user_marks_as_safely(open_folder, port):
@@ -330,6 +389,11 @@ def test_a_full_disk_leaves_what_was_graded(tmp_path):
     [
         (["no-such-folder", "--out", "OUT"], "SUBMISSIONS"),
         (["SUBS", "--out", "/proc/nowhere"], "--out"),
+        (["SUBS", "--out", "SUBS"], "--out: expected a folder outside SUBMISSIONS, where everything is taken for handed in, got"),
+        (["SUBS", "--out", "INSIDE"], "--out: expected a folder outside SUBMISSIONS"),
+        (["MARKS", "--out", "OUT"], "SUBMISSIONS: expected what was handed in, got a folder of marks"),
+        (["EMPTY", "--out", "OUT"], "SUBMISSIONS: expected notebooks, folders or zips of students, and there is nothing in"),
+        (["EMPTY.zip", "--out", "OUT"], "and there is nothing in"),
         (["SUBS", "--out", "OUT", "--source", "nothing.ipynb"], "--source"),
         (["SUBS", "--out", "OUT", "--db", "nonsense://x"], "--db"),
         (["SUBS", "--out", "OUT", "--db", "sqlite:////no/such/folder/x.db"], "--db"),
@@ -337,11 +401,16 @@ def test_a_full_disk_leaves_what_was_graded(tmp_path):
 )
 def test_what_cannot_start_says_why(tmp_path, options, said):
     subs, source = few(tmp_path, ("right",))
-    known = {"OUT": str(tmp_path / "out"), "SUBS": str(subs)}
-    options = [known.get(option, option) for option in options]
+    (tmp_path / "empty" / ".hidden").mkdir(parents=True)
+    (tmp_path / "marks" / ".grading").mkdir(parents=True)
+    zipped(tmp_path / "empty.zip")
+    known = {"OUT": tmp_path / "out", "SUBS": subs, "INSIDE": subs / "a" / "b", "MARKS": tmp_path / "marks"}
+    known |= {"EMPTY": tmp_path / "empty", "EMPTY.zip": tmp_path / "empty.zip"}
+    options = [str(known.get(option, option)) for option in options]
     options += [] if "--source" in options else ["--source", str(source)]
     run = submitting.run(["grade", *options])
     assert run.returncode == 2 and said in run.stderr and "Traceback" not in run.stderr, run.stderr
+    assert list(subs.iterdir()) == [subs / "right"]
 
 
 # ---------------------------------------------------------------- who handed in what
@@ -447,6 +516,30 @@ def test_the_inputs_of_the_marking_can_t_be_reckoned_beforehand(tmp_path, monkey
     assert seeds[0] == seeds[1] != seeds[2]
 
 
+@pytest.mark.parametrize(
+    "name", ["O'Neil, Pat", "Siân O’Hara", "Ann (Group 2)", "'t Hooft", "李明", "กิตติ", "हिन्दी", "Zoë-Ångström_7"]
+)
+def test_a_name_that_does_no_harm_is_kept(name):
+    assert submissions._student((name, "two.ipynb")) == name
+
+
+@pytest.mark.parametrize(
+    "name, begins",
+    [
+        ("李明:2", "李明_2-"),
+        ("กิตติ?", "กิตติ-"),
+        ("Zoë\u202eÅ\x1b[31m", "Zoë_Å__31m-"),
+        ("Å/Ö", "Å_Ö-"),
+        ("字" * 80, "字" * 57 + "-"),
+        ("\udcffö", "ö-"),
+    ],
+)
+def test_a_name_that_is_changed_keeps_its_letters(name, begins):
+    own = submissions._student((name, "two.ipynb"))
+    assert own.startswith(begins) and re.fullmatch("[0-9a-f]{8}", own.removeprefix(begins))
+    assert len(own.encode()) <= submissions.BYTES
+
+
 STRANGE = [
     "-rf",
     "a\nb",
@@ -469,11 +562,12 @@ def test_a_strange_name_makes_a_harmless_id_of_its_own(name):
     ids = [submissions._student((other, "two.ipynb")) for other in STRANGE]
     assert len(set(ids)) == len(ids)
     (own,) = {submissions._student((name, "two.ipynb")), submissions._student((name, "other.ipynb"))}
-    assert re.fullmatch(r"\w[\w.@+ -]{0,79}|-[0-9a-f]{8}", own) and not own.startswith(("=", "+", "@", "."))
+    assert re.fullmatch(r"[\w'’(][\w.@+ '’(),-]{0,79}|-[0-9a-f]{8}", own) and not own.startswith(("=", "+", "@", "."))
+    assert len(own.encode()) <= submissions.BYTES
 
 
 def test_strange_names_all_the_way(tmp_path):
-    names = ["-rf", "a\nb", "=1+1", "<script>alert(1)</script>", "A B", "é"]
+    names = ["-rf", "a\nb", "=1+1", "<script>alert(1)</script>", "A B", "é", "O'Neil, Pat (2)"]
     names = [name.replace("/", "") for name in names]
     for name in names:
         submitting.write(tmp_path / "subs" / name / "two.ipynb", submitting.filled())
@@ -482,10 +576,11 @@ def test_strange_names_all_the_way(tmp_path):
             archive.writestr(name, json.dumps(submitting.filled()))
     run = submitting.grade(tmp_path / "subs", tmp_path / "out", submitting.assignment(tmp_path))
     rows = table(tmp_path / "out")
-    assert run.returncode == 0 and len(rows) == 7
+    assert run.returncode == 0 and len(rows) == 8 and "O'Neil, Pat (2)" in rows
     assert {(row["check_step_jacobian"], row["check_gradient_magnitude"]) for row in rows.values()} == {("1", "1")}
-    assert len(list((tmp_path / "out" / "feedback").iterdir())) == 7
-    assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
+    assert len(list((tmp_path / "out" / "feedback").iterdir())) == 8
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<script>" not in page and "feedback/O%27Neil%2C%20Pat%20%282%29.html" in page
 
 
 def test_files_beside_the_submissions_are_never_run(tmp_path):
@@ -506,6 +601,27 @@ def test_an_answer_that_can_t_be_read_says_where(tmp_path):
     submitting.grade(subs, tmp_path / "out", source)
     page = html.unescape((tmp_path / "out" / "feedback" / "ann.html").read_text())
     assert "the cell before stopped with SyntaxError: expected ':' (line 1). NameError: name 'step_jacobian'" in page
+
+
+def test_one_who_hands_in_nothing_is_enough_for_exit_status_1(tmp_path):
+    subs, source = few(tmp_path, ("right",))
+    (subs / "nothing").mkdir()
+    run = submitting.grade(subs, tmp_path / "out", source)
+    assert run.returncode == 1 and "1 graded, 1 not (0 failed, 1 missing)" in run.stdout
+
+
+def test_memory_is_asked_for_in_gigabytes(tmp_path, monkeypatch):
+    asked = []
+
+    class Class(classroom.Class):
+        def run(self):
+            asked.append((self.memory, self.seconds, self.workers))
+            raise classroom.CannotStart("enough")
+
+    monkeypatch.setattr(classroom, "Class", Class)
+    subs, source = few(tmp_path, ("right",))
+    submitting.grade(subs, tmp_path / "out", source, "--memory", 0.5, "--seconds", 4, "--workers", 3)
+    assert asked == [(2**29, 4.0, 3)]
 
 
 def test_links_pipes_and_absent_work_are_no_submissions(tmp_path):

@@ -1,9 +1,11 @@
 """The parts of marking one by one, each with what no whole class shows: limits, forged answers, copies, retries, escapes."""
 
 import base64
+import contextlib
 import copy
 import errno
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import zipfile
@@ -28,11 +31,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 import submitting
 from rnncourse.exercises import EXERCISES, Exercise, checking
 from rnncourse.exercises.checking import Raised, check_answer, difference
-from rnncourse.grading import child, classroom, command, course, graft, jail, marking, proxies, release, report, submissions, wire, zygote
+from rnncourse.grading import child, classroom, command, course, graft, handout, jail, marking, proxies, release
+from rnncourse.grading import report, submissions, wire, zygote
 from rnncourse.grading.graft import Unreadable
 from submitting import RIGHT, TEXT, named
 
 STEP, RIGHT_STEP = "answer_step_jacobian", RIGHT["step_jacobian"]
+STUB, CHECK = submitting.released().cells[2].source, "check.step_jacobian(step_jacobian)"
 TURNED, PNG = "a\u202eb\x1b[31mc\x00", b"\x89PNG\r\n\x1a\n"
 SCRIPT = "<script>alert(1)</script>"
 
@@ -78,11 +83,78 @@ def test_neither_a_note_nor_a_given_text_is_taken_for_a_text_answer():
 
 
 def test_a_stub_in_place_of_a_deleted_answer_undoes_nothing_that_comes_after():
-    notebook = submitting.filled()
+    answer = "if True:\n" + textwrap.indent(RIGHT_STEP, "    ")  # nobody can tell what this defines
+    notebook = submitting.filled(answer)
     notebook.cells[2].metadata.nbgrader["grade_id"] = "mine"
     sources = [cell.source for cell in graft.graft(cells_of(notebook), submitting.released()).cells]
-    assert sources.index(submitting.released().cells[2].source) < sources.index(RIGHT_STEP)
-    assert sources.index(RIGHT_STEP) < sources.index("check.step_jacobian(step_jacobian)")
+    assert sources.index(STUB) < sources.index(answer) < sources.index(CHECK)
+
+
+BOTH = "\n\n\n".join(RIGHT.values())
+
+
+def with_own(at, *sources, deleted=False):
+    """A student's copy, untouched or without its answer cells, with cells of the student's own at a place of it."""
+    notebook = submitting.released()
+    notebook.cells[at:at] = map(new_code_cell, sources)
+    if deleted:
+        notebook.cells = [c for c in notebook.cells if not c.metadata.get("nbgrader", {}).get("grade_id", "").startswith("answer")]
+    return notebook
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize(
+    "at, sources", [(1, (BOTH,)), (8, (BOTH,)), (4, tuple(RIGHT.values())), (8, ("helper = 1", *RIGHT.values()))]
+)
+def test_an_answer_in_a_cell_of_the_student_s_own_is_undone_by_no_stub_and_checked_after_it(at, sources, deleted):
+    notebook = with_own(at, *sources, deleted=deleted)
+    grafted = graft.graft(cells_of(notebook), submitting.released())
+    done, checked = [cell.source for cell in grafted.cells], by_name(grafted)
+    assert set(checked) == set(by_name(submitting.released())) and STUB not in done
+    assert [source for source in done if source in sources] == list(sources)
+    for name in RIGHT:
+        last = max(i for i, source in enumerate(done) if f"def {name}(" in source)
+        assert done[last] in sources and last < done.index(f"check.{name}({name})")
+
+
+def test_the_answer_cell_counts_where_it_holds_the_answer_and_of_drafts_the_last():
+    notebook = submitting.filled(second=submitting.released().cells[5].source)
+    notebook.cells[1:1] = [new_code_cell(submitting.WRONG), new_code_cell("gradient_magnitude = lambda *a: 0")]
+    notebook.cells += [new_code_cell(RIGHT["gradient_magnitude"])]
+    answers = by_name(graft.graft(cells_of(notebook), submitting.released()))
+    assert (answers[STEP], answers["answer_gradient_magnitude"]) == (RIGHT_STEP, graft.ELSEWHERE)
+    sources = [cell.source for cell in graft.graft(cells_of(notebook), submitting.released()).cells]
+    assert sources[-2:] == [RIGHT["gradient_magnitude"], "check.gradient_magnitude(gradient_magnitude)"]
+
+
+def test_what_an_answer_elsewhere_needs_of_the_set_up_runs_before_it():
+    released, own = submitting.released(), f"assert data\n{RIGHT_STEP}"
+    look = named(new_code_cell("draw(step_jacobian)"), "look", locked=True)
+    look.metadata["tags"] = ["experiment"]
+    uses = named(new_code_cell("J = step_jacobian"), "uses", locked=True)
+    given = named(new_code_cell("data = [1]"), "data", locked=True)
+    released.cells[4:4] = [look]
+    released.cells[7:7] = [given, uses]
+    notebook = copy.deepcopy(released)
+    notebook.cells += [new_code_cell(own)]
+    sources = [cell.source for cell in graft.graft(cells_of(notebook), released).cells]
+    assert sources.index("data = [1]") < sources.index(own)
+    for later in (CHECK, "draw(step_jacobian)", "J = step_jacobian"):
+        assert sources.index(own) < sources.index(later)
+
+
+def test_a_copy_of_a_stub_without_a_name_undoes_no_answer():
+    notebook = submitting.filled()
+    notebook.cells.insert(3, new_code_cell(STUB))
+    assert STUB not in [cell.source for cell in graft.graft(cells_of(notebook), submitting.released()).cells]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "*Your answer here.*\n\n"])
+def test_a_text_of_blanks_is_as_it_was_handed_out(text):
+    assert by_name(graft.graft(cells_of(submitting.filled(text=text)), submitting.released()))["text_1"] == "*Your answer here.*"
+    notebook = submitting.filled()
+    notebook.cells.append(submitting.filled(text=text).cells[-1])  # a copy that was emptied
+    assert by_name(graft.graft(cells_of(notebook), submitting.released()))["text_1"] == TEXT
 
 
 def test_one_student_s_answer_is_not_left_in_the_release():
@@ -585,14 +657,35 @@ def test_what_is_to_be_marked_again_leaves_no_record(room, monkeypatch):
     assert one._mark(one.found[0], None, False) == {"status": "again"} and not one.out.exists()
 
 
+def test_only_of_what_has_changed_a_person_is_asked_to_look_again(room, monkeypatch):
+    one = room()
+
+    def mark(data, release, *_):
+        return {"status": "graded", "results": {}}, graft.graft(graft.read(data), release)
+
+    def unchanged(**answers):
+        submitting.write(one.found[0].path, submitting.filled(**answers))
+        return set(one._mark(one.found[0], None, True)["unchanged"])
+
+    checks = {"check_step_jacobian", "check_gradient_magnitude"}
+    monkeypatch.setattr(classroom, "mark", mark)
+    assert unchanged() == set() and unchanged() == checks | {"text_1"}
+    assert unchanged(first=submitting.WRONG) == {"text_1"}
+    assert unchanged(first=submitting.WRONG, text="Another.") == checks
+    monkeypatch.setattr(classroom, "mark", lambda *_: ({"status": "failed", "results": {}}, None))
+    unchanged()
+    monkeypatch.setattr(classroom, "mark", mark)
+    assert unchanged(text="Another.") == {"text_1"}  # what could not be read has not made it forgotten
+
+
 @pytest.mark.parametrize("known, entered", [({}, True), ({"check": {"auto": 0}}, True), ({"check": {"auto": 1}}, False)])
 def test_a_record_that_the_gradebook_does_not_have_is_entered(room, monkeypatch, known, entered):
     one, saved = room(), []
-    one.records, one._marks = {"ann": {"results": {"check": {"score": 1}}, "unchanged": True}}, {"ann": known}
+    one.records, one._marks = {"ann": {"results": {"check": {"score": 1}}, "unchanged": ["text"]}}, {"ann": known}
     monkeypatch.setattr(classroom.nbformat, "read", lambda *_, **__: None)
     monkeypatch.setattr(course, "save", lambda *given: saved.append(given[2:]))
     one._enter("ann", None)
-    assert saved == [("ann", None, True)] * entered
+    assert saved == [("ann", None, ["text"])] * entered
 
 
 class Pretending(classroom.Class):
@@ -627,6 +720,22 @@ def test_who_got_into_trouble_is_marked_again_alone_and_a_worker_s_death_is_one_
     assert class_.records["again-1"]["alone"] and class_.records["again-2"]["alone"]
     assert class_.records["bob"]["alone"] == (workers == 1)
     assert sorted(class_.entered) == ["again-1", "again-2", "ann", "bob"]
+
+
+def test_a_worker_ends_in_silence_when_nobody_listens(room):
+    one, context = room(kind=Pretending), multiprocessing.get_context("fork")
+    (ours, theirs), gone = context.Pipe(), context.Event()
+    one._mark = lambda *_: gone.wait() and {}
+    with socket.socket() as alive:
+        zygote = SimpleNamespace(alive=alive, connect=lambda: (None, None))
+        worker = context.Process(target=one._work, args=(theirs, zygote, [ours], True))
+        worker.start()
+        ours.send(one.found[0])
+        theirs.close()
+        ours.close()
+        gone.set()
+        worker.join()
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize(
@@ -725,6 +834,7 @@ def test_in_the_end_everybody_on_the_roll_is_told_of(room, monkeypatch):
     monkeypatch.setattr(course, "marks", lambda *_: {"ann": entered, "cy": entered})
     monkeypatch.setattr(course, "comments", lambda *_: {"text_1": f"Well. {SCRIPT}"})
     nbformat.write(submitting.filled(), course.written(one._notebook("autograded", "ann"), "") or one._notebook("autograded", "ann"))
+    submitting.write(one.out / "feedback" / "cy.html", b"of what was handed in before")
     one.records = {
         "cy": {"status": "failed", "reason": "the file is empty", "results": {}},
         "ann": {"status": "graded", "reason": "", "results": {}, "why_not": None},
@@ -795,6 +905,25 @@ def test_a_cell_s_outputs_are_all_in_the_feedback():
     data = nbformat.NotebookNode({"image/png": code, "text/plain": "<Figure>"})
     page = shown(marking.output("stream", name="stdout", text="said"), marking.output("display_data", data=data, metadata={}))
     assert "<pre>said</pre>" in page and f'src="data:image/png;base64,{code}"' in page
+
+
+def test_of_a_long_text_that_was_printed_the_beginning_is_shown():
+    text = "\n".join(f"line {i}." for i in range(report.LINES + 3))
+    data = nbformat.NotebookNode({"text/plain": text})
+    page = shown(marking.output("stream", name="stdout", text=text), marking.output("display_data", data=data, metadata={}))
+    assert page.count("line 39.\n… and 3 more lines</pre>") == 2 and "line 40." not in page
+    assert "more lines" not in shown(marking.output("stream", name="stdout", text="x\n" * report.LINES))
+
+
+def test_a_check_in_another_place_than_its_own_says_of_what_it_is():
+    released, points = submitting.released(), {"check_step_jacobian": 1, "check_gradient_magnitude": 1}
+    records = {"results": {name: {"status": "correct", "message": "well"} for name in points}}
+    notebook = submitting.filled()
+    del notebook.cells[-1]
+    assert "<strong>step_jacobian" not in report.feedback("two", row(**points), records, notebook, points, {}, released)
+    notebook.cells.append(notebook.cells.pop(3))
+    page = report.feedback("two", row(**points), records, notebook, points, {}, released)
+    assert "<strong>step_jacobian</strong> ✔ well" in page and "gradient_magnitude</strong>" not in page
 
 
 def test_the_class_at_a_glance_counts_and_escapes():
@@ -882,7 +1011,7 @@ def test_marks_are_those_of_the_assignment_and_a_person_s_stay(tmp_path):
                     cell.outputs = [marking.output("execute_result", data=shown, metadata=nbformat.NotebookNode(), execution_count=1)]
                 if cell.metadata.get("nbgrader", {}).get("grade_id") == "text_1":
                     cell.source = TEXT
-            course.save(gradebook, name, "ann", notebook, False)
+            course.save(gradebook, name, "ann", notebook, [])
 
         def marks():
             return {name: course.marks(gradebook, name)["ann"] for name in ("one", "two")}
@@ -892,9 +1021,9 @@ def test_marks_are_those_of_the_assignment_and_a_person_s_stay(tmp_path):
         grade = gradebook.find_grade("check_step_jacobian", "two", "two", "ann")
         grade.manual_score, grade.needs_manual_grade = 1, False  # a person knows better than the check
         gradebook.db.commit()
-        course.save(gradebook, "two", "ann", notebook, True)
+        course.save(gradebook, "two", "ann", notebook, ["check_step_jacobian"])
         assert marks()["two"]["check_step_jacobian"] == {"score": 1, "auto": 0, "waits": False}
-        course.save(gradebook, "two", "ann", notebook, False)
+        course.save(gradebook, "two", "ann", notebook, ["text_1"])
         assert marks()["two"]["check_step_jacobian"] == {"score": 1, "auto": 0, "waits": True}
         assert course.comments(gradebook, "two", "ann") == {}
 
@@ -924,6 +1053,26 @@ def test_checkpoints_are_not_handed_out(tmp_path):
     files = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
     assert files == {"README.md", "rnncourse/bptt.py", "notebooks/one.ipynb", "notebooks/two.ipynb", ".release/two.ipynb"}
     assert "secret_of_the_tests" not in (pack / "notebooks" / "two.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    "place, error",
+    [("Student._spawn", proxies.Broken()), ("Zygote.connect", RuntimeError()), ("Zygote.__init__", OSError())],
+)
+def test_where_no_process_of_its_own_can_be_had_a_kernel_checks(monkeypatch, place, error):
+    def fail(*_, **__):
+        raise error
+
+    connection = socket.socket()
+    owner, name = place.split(".")
+    monkeypatch.setattr(proxies.Zygote, "__init__", lambda self: None)
+    monkeypatch.setattr(proxies.Zygote, "__exit__", lambda *_: None)
+    monkeypatch.setattr(proxies.Zygote, "connect", lambda self: (connection, None))
+    monkeypatch.setattr(getattr(proxies, owner), name, fail)
+    monkeypatch.setattr(handout, "_in_a_kernel", lambda *_: "from a kernel")
+    with contextlib.closing(connection):
+        assert handout._results(json.dumps(submitting.filled()).encode(), submitting.released(), "two") == "from a kernel"
+    checking.seed_all(None)
 
 
 # ---------------------------------------------------------------- jail, zygote, child
@@ -1060,6 +1209,13 @@ def test_what_a_cell_shows_is_kept_up_to_a_limit():
     wire.pack(list(outputs))
     outputs.start()
     assert outputs == [] and outputs.pictures == child.PICTURES
+
+
+def test_of_a_traceback_the_cells_and_the_last_line_are_kept():
+    cell, file = "Cell In[1], line 2\n----> 2 f()\n", "File /opt/rnncourse/grading/child.py:9, in f()\n----> 9 g()\n"
+    assert child.own_frames(["---", "E   Traceback", file, cell, file, "E: /x"]) == ["---", "E   Traceback", cell, "E: /x"]
+    assert child.own_frames(["  File /opt/x.py:1\n    def\n       ^\nSyntaxError: no\n"]) == ["SyntaxError: no"]
+    assert child.own_frames(["File <timed exec>:1\n", "E: "]) == ["File <timed exec>:1\n", "E: "]
 
 
 def test_a_cell_s_time_limit_ends_with_the_cell():

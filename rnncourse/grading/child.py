@@ -7,9 +7,11 @@ import contextlib
 import io
 import json
 import random
+import re
 import signal
 import sys
 import traceback
+import warnings
 
 import matplotlib
 import numpy as np
@@ -24,6 +26,8 @@ from rnncourse.grading import wire
 
 TEXT = 100_000  # characters of output kept, a cell
 PICTURES = 4_000_000  # characters of pictures kept, a cell
+OTHERS = re.compile(r"\s*File (?!<)")  # a frame of a traceback in a file: nobody's cell
+INLINE = "module://matplotlib_inline.backend_inline"
 WARM_UP = "import matplotlib.pyplot as plt\nplt.plot([1, 2], label='$h_t$')\nplt.legend()\nplt.show()\n"
 
 
@@ -84,7 +88,7 @@ class Shell(InteractiveShell):
     displayhook_class, display_pub_class = Hook, Publisher
 
     def _showtraceback(self, kind, value, stb):
-        lines = [str(line)[:TEXT] for line in stb[-30:]]
+        lines = [str(line)[:TEXT] for line in own_frames(stb)[-30:]]
         OUTPUTS.append(
             {"output_type": "error", "ename": kind.__name__, "evalue": str(value)[:2000], "traceback": lines}
         )
@@ -92,7 +96,24 @@ class Shell(InteractiveShell):
     def init_io(self):
         pass
 
+    def enable_gui(self, gui=None):
+        """For ``%gui``: there is no window here, and no event loop."""
+
+    def enable_matplotlib(self, gui=None):
+        """For ``%matplotlib``, whatever follows it: figures are shown as they always are here."""
+        return "inline", INLINE
+
     system = InteractiveShell.system_raw
+
+
+def own_frames(stb):
+    """IPython's traceback without the frames of files: what is left are the student's cells and the error's words.
+
+    A file's name would tell where the grader keeps things, and its lines help no student.
+    """
+    *frames, end = map(str, stb)
+    end = end.strip().splitlines()[-1] if OTHERS.match(end) else end  # a file that is no Python: its place and the words in one
+    return [frame for frame in frames if not OTHERS.match(frame)] + [end]
 
 
 def make_shell():
@@ -102,8 +123,8 @@ def make_shell():
     config.InteractiveShell.colors = "NoColor"
     shell = Shell.instance(config=config)
     shell.display_formatter.active_types = ["text/plain", "image/png"]
-    matplotlib.use("module://matplotlib_inline.backend_inline")
-    configure_inline_support(shell, "module://matplotlib_inline.backend_inline")
+    matplotlib.use(INLINE)
+    configure_inline_support(shell, INLINE)
     OUTPUTS.start()
     for source in (WARM_UP, "1 / 0"):  # what the first picture and the first error load is there for all
         shell.run_cell(source, store_history=False)
@@ -115,6 +136,7 @@ def serve(connection, shell):
     """Answer the grader's requests until it closes the connection."""
     torch.manual_seed(0), np.random.seed(0), random.seed(0)
     sys.stdout, sys.stderr = Stream("stdout"), Stream("stderr")
+    warnings.formatwarning = lambda message, kind, *_: f"{kind.__name__}: {message}\n"  # without the file, as in a traceback
     signal.signal(signal.SIGALRM, _time_is_up)
     connection.sendall(b"!")  # ready: whatever happens from now on is the submission's doing
     handles = {}

@@ -84,6 +84,11 @@ class Class:
         self.isolate, self.spent, self.interrupts = isolate, 0.0, Interrupts()
         if not self.folder.exists():
             raise CannotStart(f"SUBMISSIONS: expected a folder or a zip, and there is none at {folder}")
+        if any((self.folder / name).exists() for name in (".grading", "nbgrader_config.py")):
+            raise CannotStart(f"SUBMISSIONS: expected what was handed in, got a folder of marks, as --out makes it: {folder}")
+        if self.out.resolve().is_relative_to(self.folder.resolve()):
+            expected = "a folder outside SUBMISSIONS, where everything is taken for handed in"
+            raise CannotStart(f"--out: expected {expected}, got {out}")
         if not self.source.is_file():
             raise CannotStart(f"--source: expected the solved notebook, and there is none at {source}")
 
@@ -110,6 +115,9 @@ class Class:
                 raise CannotStart(f"--source: {error}") from None
             self.release = course.released(self.out, self.name, gradebook)
             self.found = submissions.find(self.folder, self.name)
+            if not self.found and not gradebook.students:
+                expected = "notebooks, folders or zips of students"
+                raise CannotStart(f"SUBMISSIONS: expected {expected}, and there is nothing in {self.folder}")
             self.records = {s.student: self._record(s) for s in self.found}
             for submission in self.found:
                 if self.records[submission.student]["status"] == "graded":
@@ -197,8 +205,8 @@ class Class:
             other.close()
         torch.set_num_threads(1)
         gc.freeze()  # what was there before is not looked through again, and stays shared
-        control, _ = zygote.connect()
-        with contextlib.suppress(EOFError):
+        with contextlib.suppress(EOFError, ConnectionError):  # the main process has ended, or waits for its end
+            control, _ = zygote.connect()
             while True:
                 pipe.send_bytes(json.dumps(self._mark(pipe.recv(), control, alone)).encode())
         os._exit(0)
@@ -210,9 +218,10 @@ class Class:
             record, notebook = mark(data, self.release, control, self.seconds, f"{self.name} {secret}", alone)
             if record["status"] == "again":
                 return record
-            unchanged = self._unchanged(submission.student, data)
-            record |= {"key": self._key(data), "why_not": self.why_not, "unchanged": unchanged}
-            record["data"] = hashlib.sha256(data).hexdigest()
+            before = self._answers(submission.student)
+            now = before if notebook is None else answers(notebook)
+            unchanged = [cell for cell in now if before.get(cell) == now[cell]]  # a person need not look at them again
+            record |= {"key": self._key(data), "why_not": self.why_not, "answers": now, "unchanged": unchanged}
             if notebook is not None:
                 text = nbformat.writes(notebook)
                 course.written(self._notebook("submitted", submission.student), data)
@@ -227,10 +236,11 @@ class Class:
             reason = f"the grader failed: {type(error).__name__}: {error}"[:500]
             return {"status": "failed", "reason": reason, "results": {}}
 
-    def _unchanged(self, student, data):
+    def _answers(self, student):
+        """What ``answers`` said of what was marked last."""
         with contextlib.suppress(OSError, ValueError, KeyError):
-            return json.loads(self._path(student).read_text())["data"] == hashlib.sha256(data).hexdigest()
-        return False
+            return json.loads(self._path(student).read_text())["answers"]
+        return {}
 
     def _notebook(self, step, student):
         return self.out / step / student / self.name / f"{self.name}.ipynb"
@@ -262,13 +272,16 @@ class Class:
         ]
         course.written(self.out / "grades.csv", table(rows, points))
         for row in rows:
-            if row["status"] == "graded":
+            path = self.out / "feedback" / f"{row['student']}.html"
+            if row["status"] != "graded":
+                path.unlink(missing_ok=True)  # of what was handed in before
+            else:
                 notebook = nbformat.read(self._notebook("autograded", row["student"]), as_version=4)
                 said = course.comments(gradebook, self.name, row["student"])
                 page = report.feedback(
                     self.name, row, self.records[row["student"]], notebook, points, said, self.release
                 )
-                course.written(self.out / "feedback" / f"{row['student']}.html", page)
+                course.written(path, page)
         why_not = next((r["why_not"] for r in self.records.values() if r.get("why_not")), None)
         title = report.titles(self.release)
         course.written(self.out / "index.html", report.index(self.name, rows, self.records, points, why_not, title))
@@ -289,6 +302,14 @@ class Class:
 def package_version():
     """A hash of the whole package: the checks call all of it."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))).hexdigest()
+
+
+def answers(notebook):
+    """{marked cell: a hash of what a student wrote for it}: of a text itself; of a check all code, for it may depend on any."""
+    marked = {c.metadata.nbgrader.grade_id: c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade")}
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    texts = {name: cell.source if cell.cell_type == "markdown" else code for name, cell in marked.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def table(rows, points):

@@ -128,7 +128,10 @@ def only_flushed(session):
 
 
 def save(gradebook, name, student, notebook, unchanged):
-    """Enter a marked notebook, in one transaction. Marks given by hand stay; they want another look if the text has changed."""
+    """Enter a marked notebook, in one transaction.
+
+    Marks given by hand stay. They want another look, but for those of the cells named in ``unchanged``.
+    """
     with warnings.catch_warnings(), only_flushed(gradebook.db):
         warnings.simplefilter("ignore")  # nbgrader's own, about SQLAlchemy
         gradebook.update_or_create_student(student)
@@ -139,7 +142,7 @@ def save(gradebook, name, student, notebook, unchanged):
         grade.auto_score = utils.determine_grade(cells[grade.name])[0]
         by_hand = grade.manual_score is not None
         grade.needs_manual_grade = (
-            grade.needs_manual_grade if by_hand and unchanged else by_hand or grade.auto_score is None
+            grade.needs_manual_grade if by_hand and grade.name in unchanged else by_hand or grade.auto_score is None
         )
     for comment in submitted.comments:
         cell = cells[comment.name]
@@ -149,7 +152,7 @@ def save(gradebook, name, student, notebook, unchanged):
 
 
 def marks(gradebook, name):
-    """{student: {cell: {"score", "most", "waits", "auto", "comment"}}} of all that the gradebook has on an assignment."""
+    """{student: {cell: {"score", "auto", "waits"}}} of all that the gradebook has on an assignment."""
     Submitted, Notebook = api.SubmittedAssignment, api.SubmittedNotebook
     rows = (
         gradebook.db.query(api.Student.id, api.BaseCell.name, api.Grade)

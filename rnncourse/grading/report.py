@@ -25,6 +25,7 @@ td.n {{ text-align: right }} img {{ max-width: 100% }} .alarm {{ border: 3px sol
 {body}
 </body></html>
 """
+LINES = 40  # of a printed text that are shown
 HEADING = re.compile(r"^#+ *(.*?)(?: *\(\d+ points?\))?$", re.MULTILINE)
 
 
@@ -35,6 +36,7 @@ def page(title, *parts):
 def feedback(name, row, record, notebook, points, comments, given):
     """One student's page: what was written, what the checks and the marker say of it. Tests and ``given`` cells are not shown."""
     parts = [f"<p><strong>{number(row['total'])} of {number(sum(points.values()))} points</strong>"]
+    title, above, heading = titles(given), headings(given), ""
     given = {cell.source for cell in given.cells}
     parts[0] += f", {len(row['waiting'])} still to be marked by a person</p>" if row["waiting"] else "</p>"
     for cell in notebook.cells:
@@ -42,11 +44,14 @@ def feedback(name, row, record, notebook, points, comments, given):
         own, result = about.get("grade_id"), record["results"].get(about.get("grade_id"))
         if result:
             sign, score = SIGNS.get(result["status"], ""), _of(row["scores"][own], points[own])
+            moved = above.get(own, "") not in heading  # below an answer in another place than its own
+            of_what = f"<strong>{escape(title[own])}</strong> " if moved else ""
             parts.append(
-                f'<p class="verdict {escape(result["status"])}">{sign} {escape(result["message"])} <em>({score})</em></p>'
+                f'<p class="verdict {escape(result["status"])}">{of_what}{sign} {escape(result["message"])} <em>({score})</em></p>'
             )
         elif own is None and cell.cell_type == "markdown" and cell.source.startswith("#"):
-            parts.append(f"<h2>{escape(cell.source.splitlines()[0].strip('# '))}</h2>")
+            heading = cell.source.splitlines()[0].strip("# ")
+            parts.append(f"<h2>{escape(heading)}</h2>")
         elif (own and utils.is_locked(cell)) or (own is None and cell.source in given):
             continue
         elif cell.cell_type == "code":
@@ -65,17 +70,23 @@ def feedback(name, row, record, notebook, points, comments, given):
 
 def _output(output):
     if output.output_type == "stream":
-        return f"<pre>{escape(output.text)}</pre>"
+        return f"<pre>{escape(_beginning(output.text))}</pre>"
     if output.output_type == "error":
         return f"<pre>{escape(chr(10).join(output.traceback) or output.evalue)}</pre>"
     picture = output.data.get("image/png")
     if picture:
         return f'<img src="data:image/png;base64,{escape(picture)}" alt="a picture that this cell made">'
-    return f"<pre>{escape(output.data.get('text/plain', ''))}</pre>"
+    return f"<pre>{escape(_beginning(output.data.get('text/plain', '')))}</pre>"
 
 
-def titles(release):
-    """{cell: what a person calls it}: the heading above a marked cell of the release; the cell's name where two share one."""
+def _beginning(text):
+    """A printed text's first lines, and how many follow: a page is read, and nobody reads ten thousand."""
+    lines = text.splitlines()
+    return text if len(lines) <= LINES else "\n".join([*lines[:LINES], f"… and {len(lines) - LINES} more lines"])
+
+
+def headings(release):
+    """{marked cell: the heading above it}, without the points that it may end in."""
     heading, found = "", {}
     for cell in release.cells:
         about = cell.metadata.get("nbgrader", {})
@@ -83,6 +94,12 @@ def titles(release):
             found[about["grade_id"]] = heading
         elif cell.cell_type == "markdown" and (lines := HEADING.findall(cell.source)):
             heading = lines[-1]
+    return found
+
+
+def titles(release):
+    """{marked cell: what a person calls it}: the heading above it in the release; the cell's name where two share one."""
+    found = headings(release)
     shared = {title for title, count in Counter(found.values()).items() if count > 1 or not title}
     return {cell: cell if title in shared else title for cell, title in found.items()}
 

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from rnncourse.grading.graft import LARGEST, Unreadable
 
-PLAIN = re.compile(r"\w[\w.@+ -]{0,79}")
+PLAIN = re.compile(r"[\w'’(][\w.@+ '’(),-]{0,79}")  # harmless in a path, a table, a page and a query
+BYTES = 180  # of a name; a path's part may have 255, and something is put after it
 MOODLE = re.compile(r"(.+_\d+)_assignsubmission_.*")  # greedy: a display name may look like this too
 CANVAS = re.compile(r"(?P<who>.+?)(?:_LATE)?_(?P<id>\d+)_\d+_.+")
 
@@ -68,6 +69,8 @@ def _entries(folder):
     for top in tops:
         if top.suffix == ".zip" and not top.is_symlink():
             inside = list(_in_zip(top))
+            if not inside and top == folder:
+                return
             # a class's zip is all there is, or is named as a system names it; any other is one student's own
             if inside and (len(tops) == 1 or all(_from_a_system(parts) for parts, _, _ in inside)):
                 yield from ((_student(parts), top.name, (parts, path, name)) for parts, path, name in _unwrapped(inside))
@@ -117,14 +120,22 @@ def _student(parts):
         name = match[1]
     elif len(parts) == 1 and (match := CANVAS.fullmatch(name)):
         name = f"{match['who']}_{match['id']}"
-    if PLAIN.fullmatch(name) and name == name.strip(" ."):
-        return name
     known = name.encode("utf-8", "surrogateescape")
-    return f"{_plain(name).strip('_.-+@')[:60]}-{hashlib.sha256(known).hexdigest()[:8]}"
+    spelled = name[:1] + "".join(char for char in name[1:] if not _is_mark(char))
+    if PLAIN.fullmatch(spelled) and len(known) <= BYTES and name == name.strip(" ."):
+        return name
+    begins = _plain(name).strip("_.-+@")[:60].encode()[: BYTES - 9].decode(errors="ignore")
+    return f"{begins}-{hashlib.sha256(known).hexdigest()[:8]}"
 
 
 def _plain(name):
-    return re.sub(r"[^\w.@+-]+", "_", name, flags=re.ASCII)
+    """Without what a path or a message may trip over: the letters of every language stay, what turns the text round does not."""
+    return re.sub(r"[^\w.@+-]", lambda char: char[0] if _is_mark(char[0]) else "_", name)
+
+
+def _is_mark(char):
+    """Whether a character belongs to the letter before it, as a vowel does in Hindi or Thai: no letter to Python."""
+    return unicodedata.category(char).startswith("M")
 
 
 def _pick(student, sources, assignment):
