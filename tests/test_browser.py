@@ -30,34 +30,62 @@ SHORTER = {  # an explorer takes any model
 }
 WHOLE = "08_exercises.ipynb"
 
-# As by the space bar, through the presentation in JupyterLab: which cells are seen; where one has to scroll, and how far.
+# As by the space bar, through the presentation in JupyterLab: which cells are seen; what of a slide can be scrolled as a whole, and
+# is larger than its room; of which cells the code is longer than its room, and which of those can't be scrolled to its end.
 PRESENTED = """async () => {
   const {commands, shell} = window.jupyterapp, notebook = shell.currentWidget.content;
   const frames = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   const place = () => notebook.widgets.map(cell => (cell.node.className.match(/jp-deck-mod-\\w+/g) || []).join()).join(" ")
     + notebook.activeCellIndex;
-  const seen = new Set(), scrolled = [];
+  const seen = new Set(), scrolled = [], long = [], cut = [];
+  const whole = notebook.node.querySelector(".jp-WindowedPanel-outer");
+  const around = (e, end) => e == end ? [] : [e, ...around(e.parentElement, end)];
+  const scrolls = (e, axis) => /auto|scroll/.test(getComputedStyle(e)["overflow" + axis]);  // by a wheel; a script could always
+  const bottom = cell => [...cell.querySelectorAll(".cm-line")].at(-1).getBoundingClientRect().bottom;
+  const look = async number => {
+    const cell = notebook.widgets[number].node, boxes = around(cell.querySelector(".cm-content"), whole);
+    const clips = boxes.filter(e => getComputedStyle(e).overflowY != "visible");
+    const room = Math.min(innerHeight, ...clips.map(e => e.getBoundingClientRect().bottom)) + 1;
+    if (bottom(cell) <= room) return;
+    long.push([bottom(cell) - room, number]);
+    const move = boxes.filter(e => scrolls(e, "Y"));
+    move.forEach(e => e.scrollTop = e.scrollHeight);
+    await frames();
+    if (bottom(cell) > room) cut.push([number, bottom(cell), room]);
+    move.forEach(e => e.scrollTop = 0);
+  };
   let before = null;
   notebook.activeCellIndex = 0;
   await frames();
   while (before != place()) {
     before = place();
-    notebook.widgets.forEach((cell, i) => cell.node.classList.contains("jp-deck-mod-visible") && seen.add(i));
-    const whole = notebook.node.querySelector(".jp-WindowedPanel-outer");
-    if (whole.scrollHeight > whole.clientHeight + 1 || whole.scrollWidth > whole.clientWidth + 1)
-      scrolled.push([notebook.activeCellIndex, whole.scrollWidth, whole.scrollHeight]);
+    for (const [number, cell] of notebook.widgets.entries()) {
+      if (!cell.node.classList.contains("jp-deck-mod-visible")) continue;
+      if (!seen.has(number) && cell.model.type == "code") await look(number);
+      seen.add(number);
+    }
+    for (const e of around(whole, document.documentElement))
+      if (scrolls(e, "Y") && e.scrollHeight > e.clientHeight + 1 || scrolls(e, "X") && e.scrollWidth > e.clientWidth + 1)
+        scrolled.push([notebook.activeCellIndex, e.className, e.scrollWidth, e.scrollHeight]);
     await commands.execute("deck:down");
     await frames();
     if (before == place()) await commands.execute("deck:forward");
     await frames();
   }
-  return [[...seen], scrolled];
+  return [[...seen], scrolled, long, cut];
 }"""
 
 
 # What of the slide that is seen one has to scroll to see the rest of: its height, and how much of it is shown.
 SCROLLED = """() => [...document.querySelectorAll(".jp-WindowedPanel-outer, .jp-deck-mod-visible .jp-OutputArea")]
   .filter(e => e.scrollHeight > e.clientHeight + 1).map(e => [e.className, e.scrollHeight, e.clientHeight])"""
+# Of the code of the active cell: how many pixels of it are hidden above, and below.
+HIDDEN = """() => {
+  const cell = document.querySelector(".jp-Cell.jp-mod-active");
+  const box = part => cell.querySelector(part).getBoundingClientRect();
+  const code = box(".cm-content"), room = box(".jp-InputArea");
+  return [room.top - code.top, code.bottom - room.bottom];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +159,31 @@ def test_a_notebook_is_presented_with_its_kernel_and_its_explorer(lab):
     lab.keyboard.press("Shift+Enter")
     lab.locator("[data-command='deck:toggle']").click()
     lab.locator(".jp-deck-mod-visible").first.wait_for()
-    seen, scrolled = lab.evaluate(PRESENTED)
+    seen, scrolled, long, cut = lab.evaluate(PRESENTED)
     kept = [i for i, cell in enumerate(cells) if cell.metadata.get("slideshow", {}).get("slide_type") != "skip"]
-    assert set(kept) <= set(seen) and scrolled == []
+    assert set(kept) <= set(seen) and scrolled == [] and long and cut == []
 
-    explorer = next(i for i, cell in enumerate(cells) if f"{function}()" in cell.source and cell.cell_type == "code")
-    lab.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }", explorer)
-    lab.locator(".jp-Cell.jp-mod-active.jp-deck-mod-visible").wait_for()
+    show(lab, max(long)[1])
+    above, below = lab.evaluate(HIDDEN)
+    assert above < 2 and below > 100
+    box = lab.locator(".jp-Cell.jp-mod-active .jp-InputArea").bounding_box()
+    lab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    lab.mouse.wheel(0, 2000)
+    browser.wait_until(lambda: lab.evaluate(HIDDEN)[1] < 2, 10, "the end of the code, by the mouse's wheel")
+
+    show(lab, next(i for i, cell in enumerate(cells) if f"{function}()" in cell.source and cell.cell_type == "code"))
     lab.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
     shown = browser.Explorer(lab, function)
     picture = shown.picture()
     shown.press(shown.sliders[0])
     browser.wait_until(lambda: shown.picture() != picture, 10, "a new picture on the slide")
+    tracks = [slider.evaluate("handle => handle.closest('.noUi-target').offsetWidth") for slider in shown.sliders]
+    assert min(tracks) > 300, "too short for a hand with a mouse, before a class"
     assert lab.evaluate(SCROLLED) == []
     assert browser.errors(lab) == []
+
+
+def show(lab, number):
+    """Go to the slide of a cell."""
+    lab.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }", number)
+    lab.locator(f".jp-Notebook-cell[data-windowed-list-index='{number}'].jp-mod-active.jp-deck-mod-visible").wait_for()

@@ -2,6 +2,8 @@
 
 import copy
 import re
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -166,6 +168,13 @@ def test_what_the_pack_s_readme_names_is_in_the_pack(handed_out):
     assert "{" not in text
 
 
+def test_the_pack_s_readme_tells_of_torch_without_cuda_as_the_course_s_own_does(handed_out):
+    line = '    make lab TORCH="torch --index-url ..."\n'
+    for readme in (handed_out / release.PACK / "README.md", ROOT / "README.md"):
+        text = readme.read_text(encoding="utf-8")
+        assert line in text and "torch without cuda" in text.lower(), readme  # where the Makefile sends its reader
+
+
 def test_the_zip_is_the_folder_and_the_same_each_time(handed_out, tmp_path):
     with zipfile.ZipFile(handed_out / f"{release.PACK}.zip") as packed:
         packed.extractall(tmp_path)
@@ -217,6 +226,35 @@ def test_release_fills_an_empty_folder_too(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["release", "empty"])
     assert result.exit_code == 0 and f"empty/{release.PACK}.zip" in result.output
     assert (tmp_path / "new" / "empty" / "instructor" / "gradebook.db").exists()
+
+
+def test_notebooks_that_differ_from_the_course_s_are_named(tmp_path, monkeypatch):
+    def git(*arguments):
+        me = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *me, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    if not shutil.which("git"):
+        pytest.skip("there is no git")
+    for name in ("01_a", "02_b", "03_c", "08_d", "instructor/08_d_SOLVED"):
+        (tmp_path / "course" / "notebooks" / f"{name}.ipynb").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "course" / "notebooks" / f"{name}.ipynb").write_text("as it was")
+    course, notebooks = tmp_path / "course", tmp_path / "course" / "notebooks"
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert release.changed_notebooks(course) == []  # no checkout
+    git("init")
+    assert release.changed_notebooks(course) == []  # another's checkout, which knows nothing of the course
+    git("add", ".")
+    git("commit", "-m", "The course")
+    assert release.changed_notebooks(course) == []
+    for path in [*notebooks.glob("*.ipynb"), notebooks / "instructor" / "08_d_SOLVED.ipynb", notebooks / "mine.txt"]:
+        path.write_text("half run")
+    (notebooks / "01_a.ipynb").write_text("as it was")
+    git("add", "course/notebooks/03_c.ipynb")
+    assert release.changed_notebooks(course) == ["02_b.ipynb", "03_c.ipynb"]  # 08 is made anew from its solution
+    (notebooks / "02_b.ipynb").unlink()  # does not go out at all
+    assert release.changed_notebooks(course) == ["03_c.ipynb"]
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert release.changed_notebooks(course) == []
 
 
 def test_release_needs_the_whole_course(tmp_path):

@@ -16,6 +16,7 @@ PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # Every slide in turn; of what is on it, what reaches beyond its edge or is cut off within its own box.
 COMPLAINTS = """async () => {
   const complaints = [], shown = new Set(), near = 1;
+  let notes = "";
   Reveal.configure({transition: "none"});
   for (const slide of Reveal.getSlides()) {
     const {h, v} = Reveal.getIndices(slide);
@@ -37,6 +38,9 @@ COMPLAINTS = """async () => {
     for (const img of slide.querySelectorAll("img")) if (!img.naturalWidth) say("no picture", img);
     const words = slide.cloneNode(true);
     words.querySelectorAll("aside, style, script").forEach(e => e.remove());
+    const noted = [...slide.querySelectorAll("aside.notes")].map(e => e.innerHTML).join();
+    if (slide.querySelector("h2")) notes = noted;  // a section begins
+    if (noted != notes) say("not the section's notes", slide);
     if (!words.textContent.trim() && !words.querySelector("img, math, svg")) say("empty", slide);
   }
   return [shown.size, complaints];
@@ -124,6 +128,20 @@ def test_each_section_s_row_of_the_syllabus_is_its_notes(path, decks):
         assert question is None or f"<strong>ask:</strong> {question[1]}" in page
 
 
+@pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+def test_no_answer_stands_on_its_question_s_slide(path):
+    asked, told = None, []
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.metadata.get("slideshow", {}).get("slide_type", "-") in ("slide", "subslide"):
+            asked = None
+        if asked is not None and cell.get("outputs"):  # code without one, the training say, gives nothing away
+            told.append(f"[{asked}] is answered by [{number}] on the same slide")
+            asked = None
+        if cell.cell_type == "markdown" and "**Decide" in cell.source:
+            asked = number
+    assert told == []
+
+
 def test_a_widget_is_shown_as_its_text(tmp_path):
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": "explore_unit(): it moves"}
     page = written(tmp_path, new_code_cell("explore_unit()", outputs=[new_output("display_data", widget)])).read_text()
@@ -154,6 +172,19 @@ def test_outputs_go_on_until_all_are_shown():
     assert said == printed and sum(slides.is_picture(o) for page in pages for o in page.outputs) == 1
     assert [page.metadata.slideshow.slide_type for page in pages] == ["slide"] + ["subslide"] * (len(pages) - 1)
     assert all(sum(map(slides.height, page.outputs)) <= slides.LINES for page in pages)
+
+
+@pytest.mark.browser
+def test_a_section_s_notes_are_on_each_of_its_slides(page, tmp_path):
+    sources = ["## One", "more of it", "## Two", "more of that", "## Three", "which has none"]
+    cells = [new_markdown_cell(source, metadata={"slideshow": {"slide_type": "slide"}}) for source in sources]
+    cells.insert(2, new_code_cell("x = 1", metadata={"slideshow": {"slide_type": "subslide"}}))
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A notebook"), *cells]), tmp_path / "09_a.ipynb")
+    slides.copy_reveal(tmp_path)
+    page.goto(slides.write_deck(tmp_path / "09_a.ipynb", tmp_path, {"One": "Ask A.", "Two": "Ask B."}).as_uri())
+    page.wait_for_function("() => window.Reveal && Reveal.isReady()")
+    notes = "() => Reveal.getSlides().map(s => [...s.querySelectorAll('aside.notes')].map(e => e.textContent.trim()).join())"
+    assert page.evaluate(notes) == ["", "Ask A.", "Ask A.", "Ask A.", "Ask B.", "Ask B.", "", ""]
 
 
 def test_formulas_need_no_script():

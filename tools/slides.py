@@ -5,7 +5,7 @@
 
 Where a slide begins stands in the cells' metadata, as JupyterLab's property inspector sets it, so the notebook presented
 live has the same slides. Nothing is executed: pictures and words are the stored outputs. A section's row in the tables of
-notebooks/README.md becomes the speaker notes of its first slide.
+notebooks/README.md becomes the speaker notes of its slides: written on the first, and given to the others by the page itself.
 """
 
 import argparse

@@ -16,13 +16,16 @@ SECONDS = 30  # for a cell, and for each answer to a call, as in marking
 
 def release(out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")]):
     """Make the student's pack, as a folder and a zip, and the instructor's course folder for nbgrader."""
-    from rnncourse.grading.release import CannotRelease
+    from rnncourse.grading.release import CannotRelease, changed_notebooks
     from rnncourse.grading.release import release as make
 
     try:
         pack, archive, instructor = make(out)
     except CannotRelease as error:
         stop(str(error))
+    if changed := changed_notebooks():
+        advice = "To hand out the course's own: git checkout HEAD notebooks (your changes are lost), and release again"
+        typer.echo(f"These notebooks differ from the course's, and go out as they are: {', '.join(changed)}. {advice}.", err=True)
     typer.echo(f"{pack}: for each student, notebooks without solutions and what runs them")
     typer.echo(f"{archive}: the same, to upload")
     typer.echo(f"{instructor}: yours alone, nbgrader's course folder with the solutions")

@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,12 @@ On Windows without conda, in a terminal in this folder:
     py -m venv .venv
     .venv\\Scripts\\python -m pip install -e .
     .venv\\Scripts\\python -m jupyterlab notebooks
+
+**Torch without CUDA.** The course needs no GPU, but on Linux, pip's default torch brings some gigabytes of CUDA along. To do
+without, choose Linux, Pip and CPU on [pytorch.org](https://pytorch.org/get-started/locally/), and give what follows
+`pip3 install` in the command it shows (`torchvision` can be left out) to make:
+
+    make lab TORCH="torch --index-url ..."
 
 Work in `notebooks/{name}.ipynb`. Each function that you write has a check right below it; your sentences go where it says
 *Your answer here.* Before you hand the notebook in, run it once more from the top, and look at it the way the marking will:
@@ -102,6 +109,25 @@ def release(out, course=ROOT):
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out / PACK, out / f"{PACK}.zip", out / "instructor"
+
+
+def changed_notebooks(course=ROOT):
+    """The names of the notebooks that go out other than the course has them, as git knows them; none where git knows nothing.
+
+    The assignment is not among them: its copy is made from the solved notebook.
+    """
+    command = ["git", "--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "notebooks"]
+    try:
+        status = subprocess.run(command, cwd=course, capture_output=True, check=True, timeout=60).stdout
+        assignment = solved_notebook(course).name.replace(SOLVED, ".ipynb")
+    except (OSError, subprocess.SubprocessError, CannotRelease):
+        return []
+    paths = [Path(os.fsdecode(entry[3:])) for entry in status.split(b"\0") if entry]  # "XY path"
+    return sorted(
+        path.name
+        for path in paths
+        if path.match("notebooks/*.ipynb") and path.name != assignment and Path(course, "notebooks", path.name).exists()
+    )
 
 
 def _course_folder(folder, solved):
