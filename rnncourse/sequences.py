@@ -309,7 +309,10 @@ class Agreement(Task):
         if isinstance(attractors, Integral):
             check_whole("attractors", attractors, 0)
             attractors = [0.0] * int(attractors) + [1.0]
-        shares = [float(share) for share in attractors]
+        try:
+            shares = [float(share) for share in attractors]
+        except (TypeError, ValueError):  # one number that is not whole, or no numbers
+            shares = []
         if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise ValueError(f"attractors: expected a whole number, or shares that add up to 1, got {attractors!r}")
         self.shares, self.disagree = shares, disagree

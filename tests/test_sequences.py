@@ -759,6 +759,8 @@ def test_any_whole_number_of_attractors_will_do():
         (lambda: Agreement((0.5, 0.4)), "attractors: expected a whole number, or shares that add up to 1"),
         (lambda: Agreement((1.5, -0.5)), "attractors: expected a whole number, or shares that add up to 1"),
         (lambda: Agreement(()), "attractors: expected a whole number, or shares that add up to 1"),
+        (lambda: Agreement(0.5), "attractors: expected a whole number, or shares that add up to 1, got 0.5"),
+        (lambda: Agreement("abc"), "attractors: expected a whole number, or shares that add up to 1, got 'abc'"),
         (lambda: Agreement().draw(0), "count: expected a whole number of at least 1, got 0"),
         (lambda: Agreement().entropy("word"), "per: expected one of 'sentence', 'token', 'character', got 'word'"),
     ],

@@ -314,8 +314,13 @@ def test_the_words_and_the_picture_of_the_gradient_are_true(nonlinearity, init, 
 
 def test_a_gradient_that_died_is_not_drawn_and_is_said_to_be_zero():
     explorer = at_start(explore_gradients, init="identity", gain=0.5, nonlinearity="relu", length=100)
-    assert "shrank to 0 of its norm" in words(explorer) and "nan" not in words(explorer)
+    assert "shrank to 0 times its norm" in words(explorer) and "nan" not in words(explorer)
     assert np.isfinite(explorer.artists[0].get_ydata()).all() and 1 <= len(explorer.artists[0].get_ydata()) < 100
+
+
+def test_a_gradient_that_keeps_its_norm_is_said_to_keep_it():
+    explorer = at_start(explore_gradients, init="orthogonal", gain=1.0, nonlinearity="linear")
+    assert "the gradient kept its norm, 1 a step" in words(explorer)
 
 
 # -- the cliff -----------------------------------------------------------------------------------------------------

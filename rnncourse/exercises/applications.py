@@ -1,4 +1,4 @@
-"""The "Your turn" exercises of notebook 07."""
+"""The "Your turn" exercises of notebook 07: bits a character, a temperature, a rolling origin, a row of int8 weights."""
 
 import torch
 
@@ -123,7 +123,7 @@ BITS = Exercise(
 )
 
 
-# ---------------------------------------------------------------- forecasting and digits
+# ---------------------------------------------------------------- forecasting
 
 
 def rolling_rmse(series, first, horizon):
@@ -259,7 +259,7 @@ ROLLING_RMSE = Exercise(
 )
 
 
-# ---------------------------------------------------------------- streaming and agreement
+# ---------------------------------------------------------------- devices at the edge
 
 
 def int8_row(w):
