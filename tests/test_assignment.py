@@ -355,6 +355,20 @@ def test_what_is_nearly_right_earns_a_part_of_the_points():
     assert (result.status, repr(result)) == ("wrong", "1") and "(1 of 2 points)" in result._repr_html_()
     assert repr(check_answer(EXERCISES["plot_gradient_norms"], lambda norms: norms, 0)) == "0"
 
+    def nameless(norms):
+        fig = untitled(norms)
+        fig.axes[0].set_ylabel("")
+        return fig
+
+    result = check_answer(EXERCISES["plot_gradient_norms"], nameless, 0)
+    assert repr(result) == "0" and "the y axis has no label" in result.message and "no title" in result.message
+
+
+@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.judge and name != "plot_gradient_norms"])
+def test_where_a_judge_stops_at_the_first_fault_none_earns_a_part(name):
+    """An untrained network with its accuracy in per cent would otherwise earn more than one that tells the truth."""
+    assert not any(mistake.credit for mistake in EXERCISES[name].mistakes)
+
 
 def test_the_score_sheet_adds_up_what_was_checked(monkeypatch, capsys):
     monkeypatch.setattr(exercises, "_results", {})

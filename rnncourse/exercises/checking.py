@@ -29,7 +29,8 @@ class Mistake:
     """A typical wrong answer that runs, and what to tell its maker. For a value, ``answer`` is the value itself.
 
     For one that ends in an error, ``error`` is a pattern of its type and text: the message is added to one that fits.
-    ``credit`` is the share of the points that it earns all the same: what was asked is nearly there.
+    ``credit`` is the share of the points that it earns all the same: only where nothing else can be wrong, that is where results are
+    compared, or the judge has looked for all of its faults.
     """
 
     answer: object

@@ -357,9 +357,9 @@ COPY_EXPERIMENT = Exercise(
     "whole curve.",
     mistakes=(
         Mistake(copied(report=lambda m, r, o, y: r.mean()), PAIR),
-        Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED, credit=0.5),
-        Mistake(copied(report=lambda m, r, o, y: (m, 100 * r.mean())), PERCENT, credit=0.5),
-        Mistake(copied(report=lambda m, r, o, y: (m, 1 - r.mean())), IS_ERROR_RATE, credit=0.5),
+        Mistake(copied(report=lambda m, r, o, y: (r.mean(), m)), SWAPPED),
+        Mistake(copied(report=lambda m, r, o, y: (m, 100 * r.mean())), PERCENT),
+        Mistake(copied(report=lambda m, r, o, y: (m, 1 - r.mean())), IS_ERROR_RATE),
         Mistake(copied(report=lambda m, r, o, y: (m, r.prod(dim=1).mean())), WHOLE),
         Mistake(
             copied(report=lambda m, r, o, y: (m, (o[:, : y.shape[1]].argmax(-1) == y).float().mean())),

@@ -215,7 +215,7 @@ GENERATE = Exercise(
         Mistake(said(hear=False), DEAF),
         Mistake(said(prepare=lambda start: torch.cat([start, start[-1:]])), READ_TWICE),
         Mistake(said(prepare=lambda start: start.flip(0)), BACKWARDS),
-        Mistake(said(wrap=lambda words, start: start.tolist() + words), WITH_START, credit=0.5),
+        Mistake(said(wrap=lambda words, start: start.tolist() + words), WITH_START),
         Mistake(said(wrap=lambda words, start: words[:-1]), COUNT),
         Mistake(said(softly=True), NOT_ONE_HOT),
         Mistake(
@@ -224,7 +224,7 @@ GENERATE = Exercise(
             error="probability tensor contains either",
         ),
         Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits * T, 0))), FAVOURITE),
-        Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits, 0))), NO_TEMPERATURE, credit=0.5),
+        Mistake(said(draw=lambda logits, T: thrown(torch.softmax(logits, 0))), NO_TEMPERATURE),
         Mistake(said(draw=lambda logits, T: thrown(torch.ones_like(logits))), EVENLY),
     ),
 )

@@ -228,7 +228,9 @@ def judge_agreement(result, words, k, tests, steps, seed):
     if steps < ENOUGH:
         if loss < 1.0:
             return TRAINED_AT_TWO
-        return after_two_as(model, {SAME_SENTENCES: {"fresh": False}}, after_two_sentences, words, k, seed) if seeded(model, seed) else NOT_SEEDED
+        if not seeded(model, seed):
+            return NOT_SEEDED
+        return after_two_as(model, {SAME_SENTENCES: {"fresh": False}}, after_two_sentences, words, k, seed)
     if (outputs.argmax(-1) == words[:32, :-1]).float().mean() > 0.95:
         return NOT_SHIFTED
     if loss > 1.2:
@@ -301,11 +303,11 @@ AGREEMENT_EXPERIMENT = Exercise(
     "corpus makes it pay.",
     mistakes=(
         Mistake(spoken(report=lambda model, shares: (model, shares[:1])), SHARES.format(3)),
-        Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED, credit=0.5),
+        Mistake(spoken(report=lambda model, shares: (shares, model)), SWAPPED),
         Mistake(spoken(report=lambda model, shares: model), PAIR),
-        Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT, credit=0.5),
+        Mistake(spoken(report=lambda model, shares: (model, [100 * s for s in shares])), SHARES_IN_PERCENT),
         Mistake(spoken(report=lambda model, shares: (model, [0.99, 0.66, 0.33])), OTHER_SHARES),
-        Mistake(spoken(report=lambda model, shares: (model, [1 - s for s in shares])), FAILED_SHARES, credit=0.5),
+        Mistake(spoken(report=lambda model, shares: (model, [1 - s for s in shares])), FAILED_SHARES),
         Mistake(spoken(report=lambda model, shares: (model, [sum(shares) / 3] * 3)), AVERAGED),
         Mistake(spoken(lambda batch: (batch[:, :-1], batch[:, :-1])), NOT_SHIFTED),
         Mistake(spoken(learn=False), STILL_GUESSES),
